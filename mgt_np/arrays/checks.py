@@ -1,0 +1,29 @@
+"""Errors at the public boundary: what was expected, and what came."""
+
+import difflib
+
+
+def same_size(what, **sizes):
+    """Raise ValueError unless all sizes are equal: `k has 7 features, X has 8`."""
+    if len(set(sizes.values())) > 1:
+        got = ", ".join(f"{name} has {size}" for name, size in sizes.items())
+        raise ValueError(f"expected equally many {what}, but {got}")
+
+
+def at_least(ndim, **arrays):
+    """Raise ValueError unless each array has that many axes."""
+    for name, x in arrays.items():
+        if x.ndim < ndim:
+            raise ValueError(
+                f"expected {name} to have at least {ndim} axes, got shape {tuple(x.shape)}"
+            )
+
+
+def one_of(options, **choices):
+    """Return the value of `options` that was chosen by name, or raise ValueError."""
+    for name, choice in choices.items():
+        if choice not in options:
+            near = difflib.get_close_matches(str(choice), [str(option) for option in options], n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            listed = ", ".join(repr(option) for option in options)
+            raise ValueError(f"expected {name} to be one of {listed}, got {choice!r}{hint}")

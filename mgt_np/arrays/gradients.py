@@ -1,0 +1,136 @@
+"""Gradients over parameter trees: one root per leaf, one walk over the tape."""
+
+import functools
+import warnings
+
+import numpy as np
+from array_api_compat import is_writeable_array
+from autograd.core import add_outgrads
+from autograd.extend import VJPNode, vspace
+from autograd.tracer import getval, isbox, trace_stack
+from autograd.util import toposort
+
+from .boxes import box
+from .namespace import library_of
+from .trees import leaves_with_paths, rebuild
+
+
+def value_and_grad(fun):
+    """Return a function that gives `fun(params, *args)` and its gradient with respect to `params`.
+
+    `params` is an array or any nesting of dicts, lists and tuples of real floating arrays; the
+    gradient has the same nesting, dtypes and devices. `fun` returns one number. The cost is that of
+    `fun` and one walk over its nodes, however many leaves there are, and the result can be
+    differentiated again.
+
+    Raises TypeError for a leaf that is no floating array, and for a result that is no single
+    floating number. A result that does not depend on `params` has gradient zero, with a warning.
+    """
+
+    @functools.wraps(fun)
+    def value_and_gradient(params, *args, **kwargs):
+        leaves = [_leaf(path, leaf) for path, leaf in leaves_with_paths(params)]
+        roots = [VJPNode.new_root() for _ in leaves]
+        top = trace_stack.top
+        try:
+            with trace_stack.new_trace() as trace:
+                boxes = (box(x, trace, root) for x, root in zip(leaves, roots, strict=True))
+                result = fun(rebuild(params, boxes), *args, **kwargs)
+        finally:
+            trace_stack.top = top  # autograd does not, if `fun` raises
+        if not (isbox(result) and result._trace == trace):
+            _check_scalar(result)
+            warnings.warn("the result does not depend on the parameters", stacklevel=2)
+            return result, rebuild(params, (vspace(leaf).zeros() for leaf in leaves))
+        value = result._value
+        _check_scalar(value)
+        gradients = _backward(vspace(value).ones(), result._node, roots)
+        return value, rebuild(params, _as_gradients(leaves, gradients))
+
+    return value_and_gradient
+
+
+def grad(fun):
+    """Return a function that gives the gradient of `fun(params, *args)` with respect to `params`.
+
+    As `value_and_grad`, without the value.
+    """
+    value_and_gradient = value_and_grad(fun)
+
+    @functools.wraps(fun)
+    def gradient(params, *args, **kwargs):
+        return value_and_gradient(params, *args, **kwargs)[1]
+
+    return gradient
+
+
+def _leaf(path, leaf):
+    if isinstance(leaf, float):
+        return np.asarray(leaf)
+    library = library_of(leaf)
+    if library is None or not library.xp.isdtype(leaf.dtype, "real floating"):
+        got = f"an array of {leaf.dtype}" if library else type(leaf).__name__
+        where = f" at params{path}" if path else ""
+        raise TypeError(f"expected a floating array{where}, got {got}")
+    return leaf
+
+
+def _check_scalar(value):
+    library = library_of(value)
+    if library is None:
+        if not isinstance(value, float):
+            raise TypeError(f"expected fun to return one number, got {type(value).__name__}")
+    elif any(n != 1 for n in value.shape):
+        raise TypeError(f"expected fun to return one number, got shape {tuple(value.shape)}")
+    elif not library.xp.isdtype(getval(value).dtype, "real floating"):
+        raise TypeError(f"expected fun to return a floating number, got {value.dtype}")
+
+
+def _backward(g, end, roots):
+    """The gradients at `roots` (None where nothing arrives), children before parents.
+
+    The tape is used up on the way: a node's arrays are free once its gradient is passed on.
+    """
+    arrived = {end: (g, False)}
+    wanted = set(roots)
+    found = {}
+    for node in toposort(end):
+        g = arrived.pop(node)[0]
+        if node in wanted:
+            found[node] = g
+        vjp, node.vjp = node.vjp, None
+        for parent, g_parent in zip(node.parents, vjp(g), strict=True):
+            arrived[parent] = _add(arrived.get(parent), g_parent)
+    return [found.get(root) for root in roots]
+
+
+def _add(arrived, g):
+    """autograd's `add_outgrads`, made short for the most frequent arrays."""
+    if arrived is not None and type(g) is type(arrived[0]) is np.ndarray:
+        total, is_ours = arrived
+        return (np.add(total, g, out=total) if is_ours else total + g), True
+    return add_outgrads(arrived, g)
+
+
+def _as_gradients(leaves, gradients):
+    """Each gradient in the dtype of its leaf, and in memory of its own that may be written to."""
+    seen = set()
+    for leaf, g in zip(leaves, gradients, strict=True):
+        if g is None:
+            yield vspace(leaf).zeros()
+            continue
+        xp = library_of(leaf).traced_xp
+        if g.dtype != leaf.dtype:
+            g = xp.astype(g, leaf.dtype)
+        if not isbox(g) and (id(g) in seen or not _owns_memory(g)):
+            g = xp.asarray(g, copy=True)
+        seen.add(id(g))
+        yield g
+
+
+def _owns_memory(g):
+    if isinstance(g, np.generic):
+        return False
+    if hasattr(g, "base"):  # NumPy and CuPy tell a view from an array
+        return g.base is None
+    return not is_writeable_array(g)

@@ -1,0 +1,25 @@
+"""Initial parameters: NumPy arrays from a NumPy generator, so that every library starts alike."""
+
+import math
+
+import numpy as np
+
+
+def normal(rng, shape, scale="lecun", dtype="float64"):
+    """Draw a weight matrix (..., d_in, d_out) from N(0, σ²).
+
+    `scale` is σ itself, or "lecun" for σ = 1/√d_in (LeCun et al., Efficient BackProp, 1998), which
+    keeps the variance of what passes through. Drawn in float64, then rounded to `dtype`.
+    """
+    if scale == "lecun":
+        std = 1.0 / math.sqrt(shape[-2])
+    elif isinstance(scale, int | float) and scale >= 0:
+        std = scale
+    else:
+        raise ValueError(f"expected scale to be 'lecun' or a number ≥ 0, got {scale!r}")
+    return (std * rng.standard_normal(shape)).astype(dtype)
+
+
+def constant(value, shape=(), dtype="float64"):
+    """Return a NumPy array filled with `value`."""
+    return np.full(shape, value, dtype=dtype)

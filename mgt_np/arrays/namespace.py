@@ -1,0 +1,167 @@
+"""Which array library do these arrays belong to?"""
+
+import array_api_compat
+import array_api_compat.numpy
+import numpy as np
+from autograd.extend import VJPNode
+from autograd.numpy.numpy_boxes import ArrayBox
+from autograd.tracer import getval, isbox
+
+from . import boxes
+from .boxes import device
+from .differentiable import DifferentiableNamespace
+
+
+class Library:
+    """An array library as seen by its arrays: its namespace, plain and differentiable."""
+
+    def __init__(self, xp):
+        self.xp, self.traced_xp = xp, DifferentiableNamespace(xp)
+        self.name = xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
+        self.yields_to_boxes = True
+        self._is_floating = {}
+
+    def is_floating(self, dtype):
+        """Say whether arrays of that dtype hold real floating numbers."""
+        try:
+            return self._is_floating[dtype]
+        except KeyError:
+            known = self._is_floating[dtype] = self.xp.isdtype(dtype, "real floating")
+            return known
+
+
+class _Foreign:
+    """Stands to the right of an array in `array + _Foreign()`, to see who answers."""
+
+    __array_priority__ = 100.0
+    __array_ufunc__ = None
+
+    def __radd__(self, other):
+        return self
+
+
+_NUMPY = Library(array_api_compat.numpy)
+_LIBRARIES = {_NUMPY.xp: _NUMPY}
+_LIBRARY_OF_TYPE = {ArrayBox: _NUMPY, boxes.TracedNumPyArray: _NUMPY}
+boxes.TracedNumPyArray.xp = _NUMPY.traced_xp
+
+
+def library_of(x):
+    """The `Library` of an array, traced or not; None for anything that is not an array."""
+    try:
+        return _LIBRARY_OF_TYPE[type(x)]
+    except KeyError:
+        return _first_sight(x)
+
+
+def _first_sight(x):
+    if isbox(x) or not array_api_compat.is_array_api_obj(x):
+        return None
+    xp = array_api_compat.array_namespace(x)
+    library = _LIBRARIES.get(xp)
+    if library is None:
+        library = _LIBRARIES[xp] = Library(xp)
+        try:
+            library.yields_to_boxes = isinstance(xp.zeros(()) + _Foreign(), _Foreign)
+        except TypeError:
+            library.yields_to_boxes = False
+    # What the library's functions return may be of another type than x (torch.nn.Parameter).
+    for array_type in {type(x), type(xp.zeros(()))} - _LIBRARY_OF_TYPE.keys():
+        _LIBRARY_OF_TYPE[array_type] = library
+        if library is _NUMPY:
+            boxes.register_numpy(array_type)
+        else:
+            box = boxes.register(array_type, xp, library.traced_xp)
+            _LIBRARY_OF_TYPE[box] = library
+    return library
+
+
+def array_namespace(*xs):
+    """Return the Array API namespace of these arrays, differentiable while any of them is traced.
+
+    Python scalars and None are passed over. The plain namespace is that of `array_api_compat`; the
+    differentiable one has the same functions, as autograd primitives.
+
+    Raises TypeError if there is no array among `xs`, or arrays of more than one library.
+    """
+    library, traced = None, False
+    for x in xs:
+        if x is None or (isinstance(x, (int, float)) and not isinstance(x, np.generic)):
+            continue
+        found = library_of(x)
+        if found is None:
+            raise TypeError(f"expected arrays, got {type(x).__name__}")
+        if library is not None and found is not library:
+            raise TypeError(f"expected arrays of one library, got {library.name} and {found.name}")
+        library, traced = found, traced or isbox(x)
+    if library is None:
+        raise TypeError("expected at least one array, got none")
+    return library.traced_xp if traced else library.xp
+
+
+def operands(**arrays):
+    """Return the namespace of these arrays, then the arrays themselves, ready for an equation.
+
+    Every layer begins with it: `xp, x, W = operands(x=x, W=W)`. It holds the arrays to one library,
+    one device and real floating dtypes, naming the one that differs; None and Python scalars pass
+    through. Where a library's arrays refuse a traced operand on their right (array_api_strict
+    does), the untraced ones are wrapped, so that `x + β ⊙ (v − α x)` can be written as it is.
+    """
+    first, library, traced = None, None, None
+    for name, x in arrays.items():
+        kind = type(x)
+        if x is None or kind is float or kind is int:
+            continue
+        found = library_of(x)
+        if found is None:
+            raise TypeError(f"expected {name} to be an array, got {kind.__name__}")
+        if isbox(x):
+            traced = x
+        if library is None:
+            first, library = name, found
+        elif found is not library:
+            raise TypeError(
+                f"expected arrays of one library, "
+                f"got {first} from {library.name} and {name} from {found.name}"
+            )
+        elif found is not _NUMPY and device(x) != device(arrays[first]):
+            raise ValueError(
+                f"expected arrays on one device, "
+                f"got {first} on {device(arrays[first])} and {name} on {device(x)}"
+            )
+        value = getval(x)
+        dtype = np.float64 if type(value) is float else value.dtype
+        if not library.is_floating(dtype):
+            raise TypeError(f"expected {name} to be floating, got {dtype}")
+    if library is None:
+        raise TypeError(f"expected an array among {', '.join(arrays)}, got none")
+    if traced is None:
+        return library.xp, *arrays.values()
+    if library.yields_to_boxes:
+        return library.traced_xp, *arrays.values()
+    return library.traced_xp, *(_as_constant(x, traced) for x in arrays.values())
+
+
+def _as_constant(x, traced):
+    """`x` in a box of its own on the trace of `traced`; its gradient is never asked for."""
+    if x is None or isbox(x) or isinstance(x, int | float):
+        return x
+    return type(traced)(x, traced._trace, VJPNode.new_root())
+
+
+def as_float_array(x):
+    """Return a Python number as a 0-d NumPy array of float64, and anything else as it is."""
+    return np.asarray(float(x)) if isinstance(x, int | float) else x
+
+
+def to_host(x):
+    """Return `x` as a NumPy array, traced or not, from any library and device."""
+    x = getval(x)
+    library = library_of(x)
+    if library in (None, _NUMPY):
+        return np.asarray(x)
+    try:
+        return np.asarray(array_api_compat.to_device(x, "cpu"))
+    except ValueError:  # a library whose host has another name
+        host = library.xp.__array_namespace_info__().default_device()
+        return np.asarray(array_api_compat.to_device(x, host))

@@ -1,0 +1,68 @@
+"""What the layers need and the Array API standard lacks."""
+
+import math
+
+from autograd.extend import defvjp
+
+from .differentiable import primitive
+from .namespace import array_namespace
+
+# (1 + 2s) exp(s²) erfc(s) as a polynomial in t = (s − 3.75)/(s + 3.75), −1 ≤ t < 1, lowest power
+# first: the variable of Shepherd and Laframboise (Math. Comp. 36, 1981), fitted at 80 Chebyshev
+# nodes in 50 digits; what is cut off sums to 6e-17.
+_TAIL = (
+    1.2375126308378275,
+    -0.14024059858554697,
+    0.0035854154854790257,
+    0.0822767384901452,
+    -0.10880393014244462,
+    0.09230432116037748,
+    -0.05869339857664934,
+    0.028362277418956406,
+    -0.009746579683265262,
+    0.0017556258528952954,
+    0.000293714378044958,
+    -0.0002901540805408417,
+    5.164652974177416e-05,
+    2.238423915508223e-05,
+    -1.1438048033346894e-05,
+    -9.73559896736775e-07,
+    1.7419821586224816e-06,
+    -5.7218230603224086e-08,
+    -2.4857126248016745e-07,
+    2.3263508708859124e-08,
+    3.197926671666804e-08,
+    -3.744210080962018e-09,
+    -2.623107347133476e-09,
+    3.1114333809799254e-10,
+)
+
+
+@primitive
+def normal_cdf(x):
+    """Return the standard normal distribution function of each element.
+
+        Φ(x) = ½ erfc(−x/√2)
+
+    Shapes: any. Absolute error at most 4e-16 in float64, relative error 1e-14 down to x = −10.
+    The standard has no erf; this one is the same on every library. Φ(−x) = 1 − Φ(x).
+    """
+    xp = array_namespace(x)
+    z = xp.abs(x)
+    z = xp.where(z > 40.0, 40.0, z)  # Φ(−40) is 0 in float64, and t needs a finite z
+    s = z * math.sqrt(0.5)
+    t = (s - 3.75) / (s + 3.75)
+    polynomial = t * _TAIL[-1] + _TAIL[-2]
+    for coefficient in _TAIL[-3::-1]:
+        polynomial = polynomial * t + coefficient
+    below = 0.5 * xp.exp(-0.5 * z * z) * polynomial / (1.0 + 2.0 * s)
+    return xp.where(x < 0.0, below, 1.0 - below)
+
+
+def _density(x):
+    """φ(x) = exp(−x²/2)/√(2π), the derivative of Φ."""
+    xp = array_namespace(x)
+    return xp.multiply(xp.exp(xp.multiply(xp.square(x), -0.5)), 1.0 / math.sqrt(2.0 * math.pi))
+
+
+defvjp(normal_cdf, lambda ans, x: lambda g: array_namespace(g, x).multiply(g, _density(x)))
