@@ -1,0 +1,61 @@
+"""The equations: pure functions of arrays, one family a file, `init_<layer>` beside each."""
+
+from .activations import gelu, relu, sigmoid, silu, softmax
+from .attention import (
+    attention_weights,
+    init_multi_head_attention,
+    multi_head_attention,
+    scaled_dot_product_attention,
+)
+from .delta import (
+    delta_apply,
+    delta_determinant,
+    delta_eigenvalues,
+    delta_operator,
+    delta_product,
+    delta_regime,
+    delta_singular_values,
+    delta_update,
+    unit_direction,
+)
+from .feed_forward import feed_forward, init_feed_forward
+from .linear import embedding, init_linear, linear
+from .loss import cross_entropy
+from .mgt import geometric_update, init_mgt_residual, mgt_beta, mgt_residual, tangent_gate
+from .normalization import init_layer_norm, init_rms_norm, layer_norm, rms_norm
+
+__all__ = [
+    "attention_weights",
+    "cross_entropy",
+    "delta_apply",
+    "delta_determinant",
+    "delta_eigenvalues",
+    "delta_operator",
+    "delta_product",
+    "delta_regime",
+    "delta_singular_values",
+    "delta_update",
+    "embedding",
+    "feed_forward",
+    "gelu",
+    "geometric_update",
+    "init_feed_forward",
+    "init_layer_norm",
+    "init_linear",
+    "init_mgt_residual",
+    "init_multi_head_attention",
+    "init_rms_norm",
+    "layer_norm",
+    "linear",
+    "mgt_beta",
+    "mgt_residual",
+    "multi_head_attention",
+    "relu",
+    "rms_norm",
+    "scaled_dot_product_attention",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "tangent_gate",
+    "unit_direction",
+]

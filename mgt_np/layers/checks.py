@@ -1,0 +1,47 @@
+"""Errors at the boundary for the arrays that are not floating: tokens, targets, masks."""
+
+from mgt_np.arrays import array_namespace, device
+from mgt_np.arrays.namespace import library_of
+
+
+def in_one_place(**arrays):
+    """Raise unless these are arrays of one library, on one device."""
+    (first, x), *others = arrays.items()
+    library = library_of(x)
+    for name, y in others:
+        found = library_of(y)
+        if found is None:
+            raise TypeError(f"expected {name} to be an array, got {type(y).__name__}")
+        if found is not library:
+            raise TypeError(
+                f"expected arrays of one library, "
+                f"got {first} from {library.name} and {name} from {found.name}"
+            )
+        if device(y) != device(x):
+            raise ValueError(
+                f"expected arrays on one device, "
+                f"got {first} on {device(x)} and {name} on {device(y)}"
+            )
+
+
+def as_indices(x, *, name):
+    """Return integers in the library's default integer dtype; raise TypeError for others.
+
+    A narrow one (uint8, say) cannot hold the number of classes that they are compared with.
+    """
+    xp = array_namespace(x)
+    if not xp.isdtype(x.dtype, "integral"):
+        raise TypeError(f"expected {name} to be integers, got {x.dtype}")
+    default = xp.__array_namespace_info__().default_dtypes()["integral"]
+    return xp.astype(x, default, copy=False)
+
+
+def in_range(x, n_classes, *, name):
+    """Raise ValueError unless the integers are in [0, n_classes)."""
+    if 0 in x.shape:
+        return
+    xp = array_namespace(x)
+    low, high = int(xp.min(x)), int(xp.max(x))
+    if low < 0 or high >= n_classes:
+        worst = low if low < 0 else high
+        raise ValueError(f"expected {name} in [0, {n_classes}), got {worst}")

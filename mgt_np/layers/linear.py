@@ -1,0 +1,49 @@
+"""The affine map, and the look-up of token vectors."""
+
+from mgt_np.arrays import array_namespace, operands
+from mgt_np.arrays.checks import at_least, same_size
+from mgt_np.arrays.initial import constant, normal
+
+from .checks import as_indices, in_one_place, in_range
+
+
+def linear(x, W, b=None, *, name="W"):
+    """Map row vectors: x W + b.
+
+    Shapes: x (..., d_in), W (d_in, d_out), b (d_out) or absent; result (..., d_out).
+    `name` is what an error calls W. With W = I and no b it is the identity.
+    """
+    xp, x, W, b = operands(**{"x": x, name: W, f"the bias of {name}": b})
+    at_least(1, x=x)
+    if W.ndim != 2:
+        raise ValueError(f"expected {name} to be a matrix, got shape {tuple(W.shape)}")
+    same_size("features", **{"x": x.shape[-1], f"{name} (rows)": W.shape[0]})
+    y = xp.matmul(x, W)
+    if b is None:
+        return y
+    if not isinstance(b, int | float) and b.ndim:
+        same_size("outputs", **{name: W.shape[1], "its bias": b.shape[-1]})
+    return y + b
+
+
+def init_linear(rng, d_in, d_out, *, scale="lecun", bias=True, dtype="float64"):
+    """Return W (d_in, d_out) from N(0, scale²) and, unless `bias=False`, b = 0, as NumPy arrays."""
+    params = {"W": normal(rng, (d_in, d_out), scale, dtype)}
+    return params | {"b": constant(0.0, d_out, dtype)} if bias else params
+
+
+def embedding(tokens, E):
+    """Look up the vector of each token: row t of E for token t.
+
+    Shapes: tokens (...) of integers in [0, vocab), E (vocab, d); result (..., d). It is the
+    one-hot encoding of the tokens times E.
+    Raises TypeError for tokens that are not integers, ValueError for one out of range.
+    """
+    xp, E = operands(E=E)
+    if E.ndim != 2:
+        raise ValueError(f"expected E to be a matrix, got shape {tuple(E.shape)}")
+    in_one_place(E=E, tokens=tokens)
+    tokens = as_indices(tokens, name="tokens")
+    in_range(tokens, E.shape[0], name="tokens")
+    rows = xp.take(E, array_namespace(tokens).reshape(tokens, (-1,)), axis=0)
+    return xp.reshape(rows, (*tokens.shape, E.shape[-1]))

@@ -1,0 +1,51 @@
+"""Cross entropy of integer targets."""
+
+from mgt_np.arrays import array_namespace, operands
+from mgt_np.arrays.checks import at_least, one_of
+
+from .checks import as_indices, in_one_place, in_range
+
+
+def cross_entropy(logits, targets, *, reduction="mean", label_smoothing=0.0, ignore_index=-100):
+    """Return the negative log-likelihood of `targets`, in nats.
+
+        ℓ = −(1 − s) log p_target − (s/C) Σ_c log p_c,    p = softmax(logits)
+
+    (Szegedy et al., 1512.00567, §7, for s = `label_smoothing` in [0, 1].)
+    Shapes: logits (..., C), targets (...) of integers in [0, C). `reduction` is "mean", "sum" or
+    "none", which gives (...). Targets equal to `ignore_index` have loss 0 and do not count in the
+    mean, as in PyTorch. Equal logits give log C.
+    Raises TypeError for targets that are not integers; ValueError for one out of range, shapes that
+    disagree, or a mean over no target at all.
+    """
+    one_of(("mean", "sum", "none"), reduction=reduction)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(f"expected label_smoothing in [0, 1], got {label_smoothing}")
+    xp, logits = operands(logits=logits)
+    at_least(1, logits=logits)
+    in_one_place(logits=logits, targets=targets)
+    if tuple(targets.shape) != tuple(logits.shape[:-1]):
+        raise ValueError(
+            f"expected targets of shape {tuple(logits.shape[:-1])}, got {tuple(targets.shape)}"
+        )
+    plain, targets = array_namespace(targets), as_indices(targets, name="targets")
+    ignored = targets == ignore_index
+    known = plain.where(ignored, plain.zeros_like(targets), targets)
+    in_range(known, logits.shape[-1], name="targets")
+
+    shifted = logits - xp.max(logits, axis=-1, keepdims=True)
+    log_p = shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
+    of_target = xp.take_along_axis(log_p, plain.expand_dims(known, axis=-1), axis=-1)
+    loss = -xp.squeeze(of_target, axis=-1)
+    if label_smoothing:
+        uniform = -xp.mean(log_p, axis=-1)
+        loss = (1.0 - label_smoothing) * loss + label_smoothing * uniform
+    loss = xp.where(ignored, 0.0, loss)
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return xp.sum(loss)
+    n_targets = int(plain.count_nonzero(plain.logical_not(ignored)))
+    if n_targets == 0:
+        raise ValueError("expected at least one target to take the mean over, got none")
+    return xp.sum(loss) / n_targets

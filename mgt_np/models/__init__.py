@@ -1,0 +1,14 @@
+"""Architectures: a decoder, and the choice of its residual rule."""
+
+from .config import TransformerConfig
+from .decoder import hidden_states, init_transformer, transformer
+from .rules import RESIDUAL_RULES, ResidualRule
+
+__all__ = [
+    "RESIDUAL_RULES",
+    "ResidualRule",
+    "TransformerConfig",
+    "hidden_states",
+    "init_transformer",
+    "transformer",
+]

@@ -1,0 +1,230 @@
+"""The decoder: its blocks written out, MGT's limits and ablations, initial scales, errors."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from conftest import LIBRARIES
+
+from mgt_np import (
+    RESIDUAL_RULES,
+    ResidualRule,
+    TransformerConfig,
+    feed_forward,
+    geometric_update,
+    hidden_states,
+    init_transformer,
+    layer_norm,
+    mgt_beta,
+    multi_head_attention,
+    tangent_gate,
+    transformer,
+)
+from mgt_np.arrays import tree_map
+
+TOKENS = np.array([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
+CONFIG = TransformerConfig(
+    vocab_size=11, d_model=8, n_heads=2, n_layers=3, d_ff=12, max_tokens=6, mgt_eps=0.1
+)
+_, STRICT, STRICT_DEVICE1 = LIBRARIES
+
+
+def of_rule(residual, **settings):
+    return dataclasses.replace(CONFIG, residual=residual, **settings)
+
+
+def moved_params(rng, config):
+    params = init_transformer(rng, config)
+    return tree_map(lambda x: x + 0.3 * rng.standard_normal(x.shape), params)
+
+
+def norm(x, params):
+    return layer_norm(x, **params["norm"])
+
+
+def mgt_step(x, v_raw, update, config):
+    names = ("W_gate", "gain", "bias")
+    gate = tangent_gate(x, **{name: update[name] for name in names}) if "W_gate" in update else 1.0
+    if "W_beta" not in update:
+        return x + gate * v_raw
+    beta = mgt_beta(x, update["W_beta"], update["b_beta"], lam=config.mgt_lam, eps=config.mgt_eps)
+    return geometric_update(x, gate * v_raw, beta, update["alpha"])
+
+
+WRITTEN_OUT = {
+    "none": lambda x, F, p, config: F(norm(x, p)),
+    "post_ln": lambda x, F, p, config: norm(x + F(x), p),
+    "pre_ln": lambda x, F, p, config: x + F(norm(x, p)),
+    "mgt": lambda x, F, p, config: mgt_step(x, F(norm(x, p)), p["update"], config),
+}
+WRITTEN_OUT |= dict.fromkeys(("mgt_mhc_only", "mgt_ddl_only"), WRITTEN_OUT["mgt"])
+
+
+@pytest.mark.parametrize("residual", WRITTEN_OUT)
+@pytest.mark.parametrize("activation", ["gelu", "relu"])
+def test_the_blocks_written_out(residual, activation, rng):
+    config, step = of_rule(residual, activation=activation), WRITTEN_OUT[residual]
+    params = moved_params(rng, config)
+    x = params["tokens"][TOKENS] + params["positions"][:5]
+    expected = [x]
+    for block in params["blocks"]:
+
+        def attend(x, block=block):
+            return multi_head_attention(x, **block["attention"], n_heads=2, causal=True)
+
+        def hidden(x, block=block):
+            return feed_forward(x, **block["feed_forward"], activation=activation)
+
+        x = step(x, attend, block["attention_residual"], config)
+        x = step(x, hidden, block["feed_forward_residual"], config)
+        expected.append(x)
+    np.testing.assert_allclose(hidden_states(params, TOKENS, config), expected, atol=1e-12)
+
+
+def with_update(params, **values):
+    """The parameters with some of MGT's filled with a constant, in every sub-layer."""
+
+    def changed(residual):
+        update = residual["update"]
+        filled = {name: np.full_like(update[name], value) for name, value in values.items()}
+        return residual | {"update": update | filled}
+
+    blocks = [
+        block | {name: changed(block[name]) for name in block if name.endswith("_residual")}
+        for block in params["blocks"]
+    ]
+    return params | {"blocks": blocks}
+
+
+def restricted(params, names):
+    """The parameters that a rule with fewer of MGT's parts has."""
+    blocks = [
+        {
+            name: part
+            if "update" not in part
+            else part | {"update": {key: part["update"][key] for key in names}}
+            for name, part in block.items()
+        }
+        for block in params["blocks"]
+    ]
+    return params | {"blocks": blocks}
+
+
+# σ(40) and tanh(40) are 1 in float64.
+GATE_1 = {"gain": 0.0, "bias": 40.0}
+BETA_1_ALPHA_0 = {"W_beta": 0.0, "b_beta": 40.0, "alpha": 0.0}
+
+
+@pytest.mark.parametrize("beta_per", ["token", "channel"])
+def test_mgt_with_gate_1_beta_1_alpha_0_is_pre_ln_exactly(beta_per, rng):
+    mgt = of_rule("mgt", mgt_beta_per=beta_per, mgt_lam=1.0, mgt_eps=0.0)
+    params = with_update(moved_params(rng, mgt), **GATE_1, **BETA_1_ALPHA_0)
+    for f in (hidden_states, transformer):
+        assert np.array_equal(f(params, TOKENS, mgt), f(params, TOKENS, of_rule("pre_ln")))
+
+
+@pytest.mark.parametrize("residual", ["mgt", "mgt_ddl_only"])
+def test_mgt_with_beta_0_is_the_identity_exactly(residual, rng):
+    config = of_rule(residual, mgt_eps=0.0)
+    params = with_update(moved_params(rng, config), W_beta=0.0, b_beta=0.0)
+    states = hidden_states(params, TOKENS, config)
+    assert np.array_equal(states, np.broadcast_to(states[0], states.shape))
+
+
+def test_mhc_only_is_mgt_with_beta_1_and_alpha_0(rng):
+    mgt = of_rule("mgt", mgt_lam=1.0, mgt_eps=0.0)
+    params = with_update(moved_params(rng, mgt), **BETA_1_ALPHA_0)
+    gate_only = restricted(params, ("W_gate", "gain", "bias"))
+    expected = hidden_states(params, TOKENS, mgt)
+    got = hidden_states(gate_only, TOKENS, of_rule("mgt_mhc_only"))
+    assert np.array_equal(got, expected)
+
+
+def test_ddl_only_is_mgt_with_gate_1(rng):
+    mgt = of_rule("mgt")
+    params = with_update(moved_params(rng, mgt), **GATE_1)
+    delta_only = restricted(params, ("W_beta", "b_beta", "alpha"))
+    expected = hidden_states(params, TOKENS, mgt)
+    assert np.array_equal(hidden_states(delta_only, TOKENS, of_rule("mgt_ddl_only")), expected)
+
+
+def test_the_options_of_mgt_reach_its_parameters(rng):
+    config = of_rule("mgt", mgt_alpha=0.4, mgt_b_beta=-0.2, mgt_beta_per="channel")
+    for block in init_transformer(rng, config)["blocks"]:
+        for name in ("attention_residual", "feed_forward_residual"):
+            update = block[name]["update"]
+            assert float(update["alpha"]) == 0.4
+            assert update["b_beta"].tolist() == [-0.2] * 8
+            assert update["W_beta"].shape == (8, 8)
+    wide = dataclasses.replace(config, mgt_lam=0.5)
+    params = moved_params(rng, config)
+    assert not np.array_equal(
+        transformer(params, TOKENS, wide), transformer(params, TOKENS, config)
+    )
+
+
+def test_initial_scales(rng):
+    sizes = {"vocab_size": 200, "d_model": 64, "d_ff": 256, "max_tokens": 200, "n_layers": 1}
+    params = init_transformer(rng, dataclasses.replace(CONFIG, **sizes, embedding_scale=0.3))
+    block = params["blocks"][0]
+    stds = {
+        "tokens": (params["tokens"], 0.3),
+        "positions": (params["positions"], 0.3),
+        "W_out": (params["W_out"], 1 / 8),
+        "W_q": (block["attention"]["W_q"], 1 / 8),
+        "W_1": (block["feed_forward"]["W_1"], 1 / 8),
+        "W_2": (block["feed_forward"]["W_2"], 1 / 16),
+    }
+    for name, (weights, std) in stds.items():
+        assert np.std(weights) == pytest.approx(std, rel=0.05), name
+    params = init_transformer(rng, dataclasses.replace(CONFIG, **sizes, weight_scale=0.02))
+    block = params["blocks"][0]
+    for weights in (params["W_out"], block["attention"]["W_o"], block["feed_forward"]["W_2"]):
+        assert np.std(weights) == pytest.approx(0.02, rel=0.05)
+    assert not np.any(block["attention"]["b_q"])
+    assert not np.any(block["feed_forward"]["b_1"])
+
+
+def test_what_is_no_sequence_of_tokens_is_refused(rng):
+    params = init_transformer(rng, CONFIG)
+    for f in (transformer, hidden_states):
+        for token in (11, -1):
+            with pytest.raises(ValueError, match=rf"expected tokens in \[0, 11\), got {token}"):
+                f(params, np.array([0, token]), CONFIG)
+        with pytest.raises(ValueError, match="expected 1 to 6 tokens, got 7"):
+            f(params, np.zeros((2, 7), dtype=int), CONFIG)
+        with pytest.raises(ValueError, match="expected 1 to 6 tokens, got 0"):
+            f(params, np.zeros((2, 0), dtype=int), CONFIG)
+        with pytest.raises(ValueError, match=r"tokens to have at least 1 axes, got shape \(\)"):
+            f(params, np.array(3), CONFIG)
+        with pytest.raises(TypeError, match="expected tokens to be integers, got float64"):
+            f(params, np.ones(3), CONFIG)
+        with pytest.raises(TypeError, match="expected tokens to be an array, got list"):
+            f(params, [1, 2, 3], CONFIG)
+
+
+def test_tokens_from_elsewhere_are_refused(rng):
+    params = init_transformer(rng, CONFIG)
+    with pytest.raises(TypeError, match="one library, got E from numpy and tokens from array_api"):
+        transformer(params, STRICT.asarray(TOKENS), CONFIG)
+    with pytest.raises(ValueError, match=r"got E on .*device1.* and tokens on .*CPU"):
+        transformer(STRICT_DEVICE1.asarray(params), STRICT.asarray(TOKENS), CONFIG)
+
+
+def test_the_rules_cannot_be_changed_in_place():
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        RESIDUAL_RULES["mine"] = RESIDUAL_RULES["pre_ln"]
+    assert all(isinstance(rule, ResidualRule) for rule in RESIDUAL_RULES.values())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RESIDUAL_RULES["pre_ln"].final_norm = False
+
+
+@pytest.mark.parametrize("residual", WRITTEN_OUT)
+def test_all_but_post_ln_end_in_a_norm(residual):
+    assert RESIDUAL_RULES[residual].final_norm == (residual != "post_ln")
+
+
+def test_one_token_is_a_sequence(rng):
+    params = moved_params(rng, CONFIG)
+    first = transformer(params, TOKENS[:, :1], CONFIG)
+    np.testing.assert_allclose(first, transformer(params, TOKENS, CONFIG)[:, :1], atol=1e-13)
