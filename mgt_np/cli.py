@@ -1,0 +1,137 @@
+"""The command line: `mgt-np reproduce` and `mgt-np info`."""
+
+import argparse
+import dataclasses
+import os
+import shlex
+import shutil
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import array_api_compat
+
+
+def main(argv=None):
+    """Run a command and return its exit code: 0 done, 2 unusable arguments, 130 interrupted."""
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.command(arguments, shlex.join(["mgt-np", *argv]))
+    except (ValueError, TypeError, OSError) as error:
+        print(f"mgt-np: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("mgt-np: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="mgt-np", description="The Manifold-Geometric Transformer and its relatives."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    reproduce = commands.add_parser(
+        "reproduce", help="run experiments: figures, rows, and the claims table"
+    )
+    reproduce.add_argument("names", nargs="*", metavar="NAME", help="default: all of them")
+    reproduce.add_argument("--list", action="store_true", help="name the experiments and stop")
+    reproduce.add_argument("--full", action="store_true", help="the full settings, not the quick")
+    reproduce.add_argument("--seed", type=int, metavar="N", help="default: 0")
+    reproduce.add_argument("--data", metavar="SOURCE", help="python-docs (default) or wikitext-2")
+    reproduce.add_argument(
+        "--out", type=Path, default=Path("figures"), metavar="DIR", help="default: figures/"
+    )
+    reproduce.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), metavar="N", help="processes; default: cores"
+    )
+    reproduce.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask scheduler to work on")
+    reproduce.set_defaults(command=_reproduce)
+
+    info = commands.add_parser("info", help="versions, array libraries, devices and data found")
+    info.set_defaults(command=_info)
+    return parser
+
+
+def _reproduce(arguments, command):
+    from mgt_np import experiments
+
+    if arguments.list:
+        for name, experiment in experiments.EXPERIMENTS.items():
+            print(f"{name:16} {experiment.question}")
+        return 0
+    if arguments.jobs < 1:
+        raise ValueError(f"expected --jobs to be at least 1, got {arguments.jobs}")
+    if arguments.scheduler and find_spec("distributed") is None:
+        raise ValueError("--scheduler needs Dask: pip install 'mgt-np[distributed]'")
+    chosen = _chosen(arguments.names, experiments.EXPERIMENTS)
+    table = []
+    for experiment in chosen:
+        settings = _settings(experiment, arguments)
+        partial_path = arguments.out / f".{experiment.name}.partial.jsonl"
+        result = experiments.run(
+            experiment,
+            settings,
+            jobs=arguments.jobs,
+            scheduler=arguments.scheduler,
+            partial_path=partial_path,
+            command=command,
+        )
+        claims = experiment.claims(result)
+        experiments.write(result, claims, experiment.plot(result), arguments.out)
+        partial_path.unlink()
+        table += [(f"{experiment.name}.png", claim) for claim in claims]
+    width = shutil.get_terminal_size((120, 24)).columns
+    print(experiments.claims_table(table, width=max(80, min(width, 160))))
+    print(f"\nfigures, rows and provenance are in {arguments.out}{os.sep}")
+    return 0
+
+
+def _chosen(names, known):
+    from mgt_np.arrays.checks import one_of
+
+    for name in names:
+        one_of(known, **{"the experiment": name})
+    return [known[name] for name in (dict.fromkeys(names) or known)]
+
+
+def _settings(experiment, arguments):
+    settings = experiment.full if arguments.full else experiment.quick
+    changes = {"seed": arguments.seed, "data": arguments.data}
+    fields = {field.name for field in dataclasses.fields(settings)}
+    return dataclasses.replace(
+        settings,
+        **{name: v for name, v in changes.items() if v is not None and name in fields},
+    )
+
+
+def _info(arguments, command):
+    from mgt_np.data import find_wikitext_2
+    from mgt_np.experiments.experiment import versions
+
+    print("versions")
+    for name, version in versions().items():
+        print(f"  {name:18} {version}")
+    print("array libraries")
+    for name in ("numpy", "cupy", "torch", "jax", "array_api_strict"):
+        print(f"  {name:18} {_devices(name)}")
+    print("data")
+    print(f"  {'python-docs':18} with every Python")
+    found = find_wikitext_2("train")
+    print(f"  {'wikitext-2':18} {found or 'not here: downloaded when first asked for'}")
+    return 0
+
+
+def _devices(library):
+    """The version of an array library and the devices that it finds, in words."""
+    if find_spec(library) is None:
+        return "not installed"
+    module = import_module(library)
+    try:
+        xp = array_api_compat.array_namespace(getattr(module, "numpy", module).zeros(1))
+        devices = ", ".join(map(str, xp.__array_namespace_info__().devices()))
+    except Exception as error:  # a GPU library without a GPU raises errors of its own
+        return f"{module.__version__}: no device answers ({type(error).__name__})"
+    return f"{module.__version__}: {devices}"

@@ -1,0 +1,83 @@
+"""What an experiment is, and what comes out of one."""
+
+import dataclasses
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from mgt_np.data import load_corpus
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence that somebody states, and what we found when we measured it.
+
+    `verdict` is "holds", "does not hold", or "holds only if …".
+    """
+
+    claim: str
+    source: str
+    measured: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """The rows an experiment measured, arrays made of them, and where they come from."""
+
+    name: str
+    settings: Any
+    rows: list[dict]
+    arrays: dict = field(default_factory=dict)
+    provenance: dict = field(default_factory=dict)
+
+    def column(self, name, **where):
+        """The values of one column in the rows that match, in the order of the rows."""
+        return [
+            row[name] for row in self.rows if all(row[key] == value for key, value in where.items())
+        ]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One claim of a paper, made measurable.
+
+    `quick` and `full` are settings: frozen dataclasses with at least a `seed`. `tasks(settings)`
+    lists independent pieces of work as dicts of plain values, `work(**task)` returns the rows of
+    one of them, wherever it runs. `arrays(rows)` gives what is worth keeping beside the rows,
+    `claims(result)` what they say, `plot(result)` the figure. A data set is named by the settings'
+    `data`, where they have one.
+    """
+
+    name: str
+    question: str
+    quick: Any
+    full: Any
+    tasks: Callable[[Any], list[dict]]
+    work: Callable[..., list[dict]]
+    claims: Callable[[Result], list[Claim]]
+    plot: Callable[[Result], Any]
+    arrays: Callable[[list[dict]], dict] = lambda rows: {}
+
+
+def versions():
+    """The versions that a result depends on."""
+    packages = ("mgt-np", "numpy", "autograd", "array-api-compat", "matplotlib")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def provenance(experiment, settings, command=None):
+    """Where a result comes from: enough to make it again."""
+    record = {"experiment": experiment.name, "settings": dataclasses.asdict(settings)}
+    if hasattr(settings, "data"):
+        text = load_corpus(settings.data).provenance
+        record["text"] = {key: value for key, value in text.items() if key != "path"}
+    return {
+        **record,
+        "versions": versions(),
+        "platform": f"{sys.platform} {platform.machine()}",
+        "command": command,
+    }
