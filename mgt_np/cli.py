@@ -12,6 +12,8 @@ from pathlib import Path
 
 import array_api_compat
 
+from mgt_np.arrays.libraries import place
+
 
 def main(argv=None):
     """Run a command and return its exit code: 0 done, 2 unusable arguments, 130 interrupted."""
@@ -48,6 +50,14 @@ def _parser():
         "--jobs", type=int, default=os.cpu_count(), metavar="N", help="processes; default: cores"
     )
     reproduce.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask scheduler to work on")
+    reproduce.add_argument(
+        "--array-library",
+        default="numpy",
+        metavar="NAME",
+        help="numpy (default), cupy, torch, jax, or auto: CuPy if a device of it answers",
+    )
+    reproduce.add_argument("--device", metavar="D", help="one of the library's devices")
+    reproduce.add_argument("--dtype", choices=("float32", "float64"), default="float64")
     reproduce.set_defaults(command=_reproduce)
 
     info = commands.add_parser("info", help="versions, array libraries, devices and data found")
@@ -67,6 +77,10 @@ def _reproduce(arguments, command):
     if arguments.scheduler and find_spec("distributed") is None:
         raise ValueError("--scheduler needs Dask: pip install 'mgt-np[distributed]'")
     chosen = _chosen(arguments.names, experiments.EXPERIMENTS)
+    there = place(arguments.array_library, arguments.device, dtype=arguments.dtype)
+    if arguments.array_library == "auto":
+        print(f"computing with {there}", file=sys.stderr)
+    arguments.array_library = there.name
     table = []
     for experiment in chosen:
         settings = _settings(experiment, arguments)
@@ -99,7 +113,8 @@ def _chosen(names, known):
 
 def _settings(experiment, arguments):
     settings = experiment.full if arguments.full else experiment.quick
-    changes = {"seed": arguments.seed, "data": arguments.data}
+    names = ("seed", "data", "array_library", "device", "dtype")
+    changes = {name: getattr(arguments, name) for name in names}
     fields = {field.name for field in dataclasses.fields(settings)}
     return dataclasses.replace(
         settings,

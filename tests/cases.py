@@ -11,7 +11,7 @@ from gradcheck import check_gradient, taylor_slope, weighted
 from mgt_np import grad
 from mgt_np.arrays import device, to_host
 
-NUMPY, STRICT, STRICT_DEVICE1 = LIBRARIES
+NUMPY, STRICT, STRICT_DEVICE1, *_ = LIBRARIES
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mgt_np.arrays import to_host, tree_map
+from mgt_np.arrays.libraries import place
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -27,20 +28,32 @@ class ArrayLibrary:
 
     def asarray(self, value):
         """Put a NumPy array, or a tree of them, on this library's device."""
-        if self.device is None:
-            return tree_map(self.xp.asarray, value)
-        return tree_map(lambda leaf: self.xp.asarray(leaf, device=self.device), value)
+        options = {"copy": True} if self.device is None else {"copy": True, "device": self.device}
+        return tree_map(lambda leaf: self.xp.asarray(leaf, **options), value)
+
+
+def _installed(name):
+    """The library of that name where it is installed and a device of it answers, else None."""
+    try:
+        there = place(name)
+    except ValueError:
+        return None
+    return ArrayLibrary(name, there.xp, there.device)
 
 
 LIBRARIES = (
     ArrayLibrary("numpy", array_api_compat.numpy),
     ArrayLibrary("strict", array_api_strict),
     ArrayLibrary("strict-device1", array_api_strict, array_api_strict.Device("device1")),
+    *filter(None, map(_installed, ("torch", "jax"))),
 )
+CUPY = _installed("cupy")
 
 
-@pytest.fixture(params=LIBRARIES, ids=str)
+@pytest.fixture(params=[*LIBRARIES, pytest.param("cupy", marks=pytest.mark.gpu)], ids=str)
 def library(request):
+    if request.param == "cupy":
+        return CUPY or pytest.skip("no CuPy device answers")
     return request.param
 
 

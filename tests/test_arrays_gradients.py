@@ -461,8 +461,8 @@ def test_a_long_chain_needs_no_recursion():
     assert grad(fun)(np.ones(1)).tolist() == [1.0]
 
 
-def test_the_tape_is_freed_while_it_is_walked():
-    """A layer w keeps 2 arrays; where the gradient of w comes in, they go."""
+def test_the_tape_keeps_what_rules_read_and_is_freed_while_it_is_walked():
+    """It keeps 2 of a layer's 3 arrays, and drops them where the gradient of w comes in."""
     n_layers, size = 50, 20_000
     params = [np.full(size, 0.9) for _ in range(n_layers)]
 
@@ -470,13 +470,15 @@ def test_the_tape_is_freed_while_it_is_walked():
         xp = array_namespace(*params)
         x = params[0]
         for w in params:
-            x = xp.tanh(xp.multiply(x, w))
+            x = xp.tanh(xp.multiply(xp.add(x, 0.1), w))
         return xp.sum(x)
 
+    grad(fun)(params)
     tracemalloc.start()
     try:
         grad(fun)(params)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 2.3 * n_layers * size * 8
+    layers = peak / (n_layers * size * 8)
+    assert 1.0 < layers < 2.3

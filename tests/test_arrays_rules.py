@@ -10,7 +10,7 @@ from mgt_np import grad, value_and_grad
 from mgt_np.arrays import array_namespace, device, to_host
 from mgt_np.arrays.differentiable import DifferentiableNamespace
 from mgt_np.arrays.linalg_rules import LINALG_RULES
-from mgt_np.arrays.rules import RULES
+from mgt_np.arrays.rules import READS_NO_ARGUMENT, READS_NO_RESULT, RULES
 
 COMPOSED = {"concat", "stack"}  # they take a list: their rules stand beside them
 ALL_RULES = RULES | {f"linalg.{name}": partials for name, partials in LINALG_RULES.items()}
@@ -40,6 +40,11 @@ def along(scalar, directions):
 
 def test_every_rule_has_a_case():
     assert {case.rule for case in CASES} == ALL_RULES.keys() | COMPOSED
+
+
+def test_what_the_tape_forgets_is_said_of_rules():
+    """A name too many fails in its own cases, a misspelt one only here."""
+    assert RULES.keys() >= READS_NO_ARGUMENT | READS_NO_RESULT
 
 
 def test_every_argument_with_a_rule_has_a_case():

@@ -36,6 +36,22 @@ def test_segment_sum(library, rng, m, n):
     assert_close(got, added_at((n, 2), places, values))
 
 
+def test_segment_sum_takes_no_negative_index(rng):
+    """PyTorch does not count them from the end."""
+
+    class Namespace:
+        def __getattr__(self, name):
+            return getattr(array_api_compat.numpy, name)
+
+        def take(self, x, indices, *, axis):
+            assert np.min(indices, initial=0) >= 0
+            return np.take(x, indices, axis=axis)
+
+    values, places = rng.standard_normal((5, 2)), np.array([3, 1, 3, 2, 1])
+    got = segment_sum(Namespace(), values, places, 5)
+    assert_close(got, added_at((5, 2), places, values))
+
+
 def test_segment_sum_keeps_infinities_in_their_place(library):
     values = np.array([[np.inf], [1.0], [np.nan], [2.0], [1.0]])
     xp, values, places = there(library, values, np.array([3, 0, 1, 0, 0]))
@@ -100,7 +116,7 @@ def test_ungetitem(library, rng, index):
 def test_ungetitem_where_arrays_cannot_be_written_to(monkeypatch, rng):
     """As on JAX."""
 
-    def read_only_zeros(shape, *, dtype, device):
+    def read_only_zeros(shape, *, dtype=None, device=None):
         x = np.zeros(shape, dtype=dtype)
         x.setflags(write=False)
         return x

@@ -13,8 +13,6 @@ from mgt_np import (
     scaled_dot_product_attention,
 )
 
-NUMPY_DTYPES = (np.float32, np.float64)
-
 
 def softmax(scores):
     weights = np.exp(scores - np.max(scores, axis=-1, keepdims=True))
@@ -70,7 +68,7 @@ def test_true_may_attend(shape, rng):
     np.testing.assert_allclose(attention_weights(q, k, mask=mask), expected, atol=1e-14)
 
 
-@pytest.mark.parametrize("dtype", NUMPY_DTYPES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_query_without_keys_gets_zeros_and_finite_gradients(dtype, rng):
     q, k, v = (x.astype(dtype) for x in normals(rng, (3, 5), (4, 5), (4, 6)))
     mask = np.ones((3, 4), dtype=bool)
@@ -79,18 +77,14 @@ def test_a_query_without_keys_gets_zeros_and_finite_gradients(dtype, rng):
     assert not np.any(P[1])
     np.testing.assert_allclose(np.sum(P[[0, 2]], axis=-1), 1.0, rtol=1e-6)
 
-    def loss(arrays):
+    def loss(arrays, mask=None):
         return (scaled_dot_product_attention(*arrays, mask=mask) ** 2).sum()
 
-    g_q, g_k, g_v = grad(loss)([q, k, v])
-    assert all(np.all(np.isfinite(g)) for g in (g_q, g_k, g_v))
+    g_q, g_k, g_v = grad(loss)([q, k, v], mask)
     assert not np.any(g_q[1])
-    without = grad(
-        loss_of_rows := lambda arrays: (scaled_dot_product_attention(*arrays) ** 2).sum()
-    )
-    assert loss_of_rows([q[[0, 2]], k, v]) == pytest.approx(loss([q, k, v]), rel=1e-6)
-    for got, expected in zip((g_k, g_v), without([q[[0, 2]], k, v])[1:], strict=True):
-        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    expected = grad(loss)([q[[0, 2]], k, v])
+    for got, wanted in zip((g_q[[0, 2]], g_k, g_v), expected, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_causal_is_the_lower_triangular_mask(rng):

@@ -135,6 +135,15 @@ def test_the_residual_is_its_three_parts_in_one(rng):
     np.testing.assert_allclose(bare, expected, atol=1e-13)
 
 
+def test_one_token_is_enough(rng):
+    x, v_raw, W_gate, W_beta = normals(rng, (3, D), (3, D), (D, D), (D, 1))
+    options = {"W_gate": W_gate, "W_beta": W_beta, "b_beta": np.ones(1), "alpha": 0.3}
+    three = mgt_residual(x, v_raw, **options, lam=0.8, eps=0.1)
+    one = mgt_residual(x[1], v_raw[1], **options, lam=0.8, eps=0.1)
+    assert one.shape == (D,)
+    np.testing.assert_allclose(one, three[1], rtol=1e-13)
+
+
 def test_gate_1_beta_1_alpha_0_is_the_plain_residual_exactly(rng):
     x, v_raw, W_gate = normals(rng, (2, 5, D), (2, 5, D), (D, D))
     saturated = {"gain": np.zeros(D), "bias": np.full(D, 40.0)}
@@ -203,8 +212,13 @@ def test_wrong_widths_are_named():
         geometric_update(x, x, 0.5, np.ones(5))
     with pytest.raises(ValueError, match="x has 8, v_raw has 7"):
         mgt_residual(x, np.ones((5, 7)), W, W[:, :1], np.ones(1), 0.1, lam=1.0, eps=0.0)
-    with pytest.raises(ValueError, match=r"x to have at least 1 axes, got shape \(\)"):
+    message = r"x to have at least 1 axes, got shape \(\)"
+    with pytest.raises(ValueError, match=message):
         geometric_update(np.ones(()), x, 0.5, 0.1)
+    with pytest.raises(ValueError, match=message):
+        mgt_beta(np.ones(()), W[:, :1], np.ones(1), lam=1.0, eps=0.0)
+    with pytest.raises(ValueError, match=message):
+        mgt_residual(np.ones(()), x, W, W[:, :1], np.ones(1), 0.1, lam=1.0, eps=0.0)
 
 
 def test_an_unknown_shape_of_beta_is_refused(rng):

@@ -26,7 +26,7 @@ TOKENS = np.array([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
 CONFIG = TransformerConfig(
     vocab_size=11, d_model=8, n_heads=2, n_layers=3, d_ff=12, max_tokens=6, mgt_eps=0.1
 )
-_, STRICT, STRICT_DEVICE1 = LIBRARIES
+_, STRICT, STRICT_DEVICE1, *_ = LIBRARIES
 
 
 def of_rule(residual, **settings):

@@ -60,7 +60,12 @@ class TracedArray(Box):
         return self.xp.getitem(self, index)
 
     def __len__(self):
+        if not self.ndim:
+            raise TypeError("expected an array with axes, got a 0-d array: it has no length")
         return self.shape[0]
+
+    def __iter__(self):  # Python's own would wait for an IndexError, which JAX does not raise
+        return (self[i, ...] for i in range(len(self)))
 
     def __hash__(self):
         return id(self)

@@ -11,7 +11,7 @@ from autograd.tracer import getval, isbox
 from . import scatter
 from .boxes import box
 from .linalg_rules import LINALG_RULES
-from .rules import RULES, like
+from .rules import READS_NO_ARGUMENT, READS_NO_RESULT, RULES, Outline, like
 from .trees import leaves_with_paths
 
 # Their results are integers, truth values, or do not depend on the values of their arguments.
@@ -101,8 +101,14 @@ class DifferentiableNamespace:
         """`function` as an autograd primitive whose gradients are the rules of that name."""
         partials, xp = self._rules[name], self._main
         traceable = primitive(function, name)
+        needs_argument, needs_result = name not in READS_NO_ARGUMENT, name not in READS_NO_RESULT
 
         def pullback(argnums, ans, args, kwargs):
+            if not needs_argument:
+                for i in argnums:
+                    args[i] = Outline(args[i])
+            if not needs_result:
+                ans = None
             return lambda g: [partials[i](xp, g, ans, *args, **kwargs) for i in argnums]
 
         defvjp_argnums(traceable, pullback)
@@ -143,13 +149,13 @@ class DifferentiableNamespace:
         traceable = primitive(lambda axis, *arrays: function(arrays, axis=axis), "concat")
 
         def pullback(argnums, ans, args, kwargs):
-            axis, arrays = args[0], args[1:]
-            ends = [0, *accumulate(array.shape[axis] for array in arrays)]
+            axis, pieces = args[0], [Outline(array) for array in args[1:]]
+            ends = [0, *accumulate(piece.shape[axis] for piece in pieces)]
 
             def part(g, argnum):
                 place = slice(ends[argnum - 1], ends[argnum])
                 part = self.getitem(g, (*(slice(None),) * axis, place, ...))
-                return like(self, part, args[argnum])
+                return like(self, part, pieces[argnum - 1])
 
             return lambda g: [part(g, argnum) for argnum in argnums]
 

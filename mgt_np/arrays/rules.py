@@ -377,3 +377,65 @@ PRODUCTS = {
 }
 
 RULES = UNARY | BINARY | REDUCTIONS | SHAPES | PRODUCTS
+
+
+# ---- what the tape need not keep, a third of its memory
+
+
+class Outline:
+    """All that a rule needs to know of an argument whose values it does not read."""
+
+    __slots__ = ["dtype", "ndim", "shape"]
+
+    def __init__(self, x):
+        self.dtype, self.ndim, self.shape = x.dtype, x.ndim, x.shape
+
+
+_LINEAR = [
+    "add",
+    "astype",
+    "broadcast_to",
+    "cumulative_sum",
+    "expand_dims",
+    "flip",
+    "getitem",
+    "matrix_transpose",
+    "mean",
+    "moveaxis",
+    "negative",
+    "permute_dims",
+    "reshape",
+    "roll",
+    "squeeze",
+    "subtract",
+    "sum",
+    "take",
+    "take_along_axis",
+    "tile",
+    "tril",
+    "triu",
+    "unstack",
+    "where",
+]
+READS_NO_ARGUMENT = frozenset([*_LINEAR, "exp", "expm1", "reciprocal", "sqrt", "tan", "tanh"])
+READS_NO_RESULT = frozenset(
+    [
+        *_LINEAR,
+        "abs",
+        "cos",
+        "cosh",
+        "log",
+        "log1p",
+        "matmul",
+        "maximum",
+        "minimum",
+        "multiply",
+        "prod",
+        "sin",
+        "sinh",
+        "square",
+        "tensordot",
+        "var",
+        "vecdot",
+    ]
+)

@@ -11,6 +11,19 @@ from typing import Any
 from mgt_np.data import load_corpus
 
 
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """The part of an experiment's settings that says what computes it."""
+
+    array_library: str = "numpy"
+    device: str | None = None
+    dtype: str = "float64"
+
+    def where(self):
+        """These settings as a dict, for a task."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(Where)}
+
+
 @dataclass(frozen=True)
 class Claim:
     """A sentence that somebody states, and what we found when we measured it.
@@ -45,7 +58,7 @@ class Result:
 class Experiment:
     """One claim of a paper, made measurable.
 
-    `quick` and `full` are settings: frozen dataclasses with at least a `seed`. `tasks(settings)`
+    `quick` and `full` are settings: frozen dataclasses, a `Where` with a `seed`. `tasks(settings)`
     lists independent pieces of work as dicts of plain values, `work(**task)` returns the rows of
     one of them, wherever it runs. `arrays(rows)` gives what is worth keeping beside the rows,
     `claims(result)` what they say, `plot(result)` the figure. A data set is named by the settings'

@@ -9,16 +9,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from mgt_np import plotting
+from mgt_np.arrays import to_host
 
-from .experiment import Claim, Experiment
+from .experiment import Claim, Experiment, Where
 from .states import measured, states_of_text
 
 EXPLOSION = 1e3  # growth of the state's norm over the stack that we call an explosion
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What the grid spans; `weight_scales` are standard deviations, 0.125 = 1/√64 being LeCun's."""
+class Settings(Where):
+    """What the grid spans; `weight_scales` are standard deviations.
+
+    LeCun's are 1/√64 = 0.125 for all matrices but the feed-forward layer's second one, 0.0625.
+    """
 
     seed: int = 0
     depth: int = 100
@@ -38,7 +42,7 @@ def tasks(settings):
         for name in ("seed", "depth", "data", "d_model", "n_heads", "n_tokens", "n_windows")
     }
     return [
-        {"alpha": alpha, "b_beta": b_beta, "weight_scale": scale, **sizes}
+        {"alpha": alpha, "b_beta": b_beta, "weight_scale": scale, **sizes, **settings.where()}
         for alpha in settings.alphas
         for b_beta in settings.biases
         for scale in settings.weight_scales
@@ -71,6 +75,7 @@ def work(alpha, b_beta, weight_scale, seed, **sizes):
 
 def _mean_cosine(X, Y):
     """How much of the embedding is still there: the mean cosine of each token with its start."""
+    X, Y = to_host(X), to_host(Y)
     if not np.isfinite(Y).all():
         return float("nan")
     Y = Y / np.max(np.abs(Y))

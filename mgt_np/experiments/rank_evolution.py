@@ -11,12 +11,12 @@ import numpy as np
 from mgt_np import plotting
 from mgt_np.models import RESIDUAL_RULES, TransformerConfig
 
-from .experiment import Claim, Experiment
+from .experiment import Claim, Experiment, Where
 from .states import measured, states_of_text
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Where):
     """What the depth sweep runs: sizes, weight scales, seeds (`seed`, `seed` + 1, …)."""
 
     seed: int = 0
@@ -43,6 +43,7 @@ def tasks(settings):
             "n_heads": settings.n_heads,
             "n_tokens": settings.n_tokens,
             "n_windows": settings.n_windows,
+            **settings.where(),
         }
         for rule in settings.rules
         for scale in settings.weight_scales
@@ -108,9 +109,11 @@ def _verdict(rule, yes, scales):
         return f"holds only if the weight scale is {', '.join(map(_scale, yes))}"
     if rule != "mgt":
         return "holds"
-    defaults = {field.name: field.default for field in fields(TransformerConfig)}
-    beta, alpha = defaults["mgt_b_beta"], defaults["mgt_alpha"]
-    return f"holds at b_β = {beta:g}, α = {alpha:g}; for others see phase-diagram"
+    default = {field.name: field.default for field in fields(TransformerConfig)}
+    return (
+        f"holds at b_β = {default['mgt_b_beta']:g}, α = {default['mgt_alpha']:g} and embeddings of "
+        f"scale {default['embedding_scale']:g}; for other β see phase-diagram"
+    )
 
 
 def _scale(scale):

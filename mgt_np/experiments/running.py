@@ -19,8 +19,9 @@ _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 def run(experiment, settings=None, *, jobs=None, scheduler=None, partial_path=None, command=None):
     """Run an experiment and return its `Result`.
 
-    `settings` defaults to the quick preset. `jobs=None` works in this process; a number starts that
-    many, each with one thread for linear algebra, so that the rows are the same for any number;
+    `settings` defaults to the quick preset. `jobs=None` works in this process, with as many threads
+    for linear algebra as it has; a number starts that many processes, each with one thread, which
+    is faster for matrices this small, and gives the same rows for any number;
     `scheduler` is the address of a Dask scheduler instead. Rows come in the order of the tasks.
     Finished tasks are kept in the file `partial_path`, if given, until the caller removes it: the
     same call then goes on where it was interrupted.

@@ -5,6 +5,8 @@ import functools
 import numpy as np
 
 from mgt_np.analysis import effective_rank, state_norm
+from mgt_np.arrays import array_namespace
+from mgt_np.arrays.libraries import move, place
 from mgt_np.data import load_corpus, windows
 from mgt_np.models import TransformerConfig, hidden_states, init_transformer
 
@@ -14,10 +16,24 @@ def _tokens(data):
     return load_corpus(data).tokens
 
 
-def states_of_text(*, data, seed, n_windows, n_tokens, d_model, n_heads, depth, **options):
+def states_of_text(
+    *,
+    data,
+    seed,
+    n_windows,
+    n_tokens,
+    d_model,
+    n_heads,
+    depth,
+    array_library="numpy",
+    device=None,
+    dtype="float64",
+    **options,
+):
     """Return the hidden states (depth+1, n_windows, n_tokens, d_model) of bytes of real text.
 
-    The seed fixes the windows and, rule by rule, the same embeddings and sub-layers.
+    The seed fixes the windows and, rule by rule, the same embeddings and sub-layers: they are drawn
+    with NumPy in float64, then moved, so that every library and device computes the same network.
     """
     of_text, of_weights = np.random.default_rng(seed).spawn(2)
     config = TransformerConfig(
@@ -27,12 +43,15 @@ def states_of_text(*, data, seed, n_windows, n_tokens, d_model, n_heads, depth, 
         n_layers=depth,
         d_ff=4 * d_model,
         max_tokens=n_tokens,
+        dtype=dtype,
         **options,
     )
     text = windows(_tokens(data), n_tokens, batch=n_windows, rng=of_text)[:, :-1]
+    there = place(array_library, device, dtype=dtype)
+    params, text = move((init_transformer(of_weights, config), text), there)
     # A state that explodes is a finding here, not an accident.
     with np.errstate(over="ignore", invalid="ignore"):
-        return hidden_states(init_transformer(of_weights, config), text, config)
+        return hidden_states(params, text, config)
 
 
 def measured(state):
@@ -40,7 +59,8 @@ def measured(state):
 
     A state that overflowed has rank NaN and norm infinity.
     """
-    if not np.isfinite(state).all():
+    xp = array_namespace(state)
+    if not bool(xp.all(xp.isfinite(state))):
         return float("nan"), float("inf")
     rank = effective_rank(state, normalize=True)
-    return float(np.mean(rank)), float(np.mean(state_norm(state)))
+    return float(xp.mean(rank)), float(xp.mean(state_norm(state)))

@@ -1,0 +1,108 @@
+"""Choose an array library and a device by name, and move parameters there."""
+
+import warnings
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import array_api_compat
+
+from .boxes import device
+from .checks import one_of
+from .namespace import library_of, to_host
+from .trees import tree_map
+
+INSTALL = {
+    "cupy": "pip install 'mgt-np[gpu]'",
+    "torch": "pip install torch",
+    "jax": "pip install jax",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """An array library and one of its devices: where arrays are kept and computed with."""
+
+    name: str
+    xp: Any
+    device: Any
+
+    def __str__(self):
+        return f"{self.name} on {self.device}"
+
+
+def place(name="numpy", device_name=None, *, dtype="float64"):
+    """Return the `Place` of that name: "numpy", "cupy", "torch", "jax", or "auto".
+
+    "auto" is CuPy if a device of it answers, else NumPy. `device_name` is the name of one of the
+    library's devices, as the library prints it; without it its default. JAX is told to compute in
+    64 bits if `dtype` is "float64".
+    Raises ValueError for a library that is unknown or not installed (saying what to install), and
+    for a device that is not there.
+    """
+    one_of(("numpy", *INSTALL, "auto"), **{"the array library": name})
+    if name == "auto":
+        return _auto(device_name)
+    if find_spec(name) is None:
+        raise ValueError(f"{name} is not installed: {INSTALL[name]}")
+    module = import_module(name)
+    if name == "jax" and dtype == "float64":
+        module.config.update("jax_enable_x64", True)
+    try:
+        default = getattr(module, "numpy", module).zeros(1)
+        xp = array_api_compat.array_namespace(default)
+        chosen = device(default) if device_name is None else _find(xp, device_name)
+        xp.zeros(1, device=chosen)
+    except ValueError:
+        raise
+    except Exception as error:  # a GPU library without a GPU raises errors of its own
+        raise ValueError(f"no device of {name} answers: {error}") from error
+    return Place(name, xp, chosen)
+
+
+def _auto(device_name):
+    try:
+        return place("cupy", device_name)
+    except ValueError:
+        return place("numpy", device_name)
+
+
+def _find(xp, device_name):
+    with warnings.catch_warnings():  # PyTorch lists devices that it deprecates
+        warnings.simplefilter("ignore")
+        devices = [d for d in xp.__array_namespace_info__().devices() if d is not None]
+    for each in devices:
+        if device_name in (str(each), str(getattr(each, "id", each))):
+            return each
+    listed = ", ".join(map(str, devices))
+    raise ValueError(f"expected a device of {xp.__name__}, one of {listed}, got {device_name!r}")
+
+
+def move(tree, to, *, dtype=None):
+    """Return a copy of an array, or of a tree of them, at the `Place` `to`.
+
+    By DLPack where the two libraries share a device, through the host where they do not; within one
+    library as it moves arrays itself. Nothing shares memory with the original. `dtype` is a name,
+    given to floating arrays; integers keep theirs.
+    """
+
+    def moved(x):
+        y = _at(x, to)
+        if dtype is not None and to.xp.isdtype(y.dtype, "real floating"):
+            y = to.xp.astype(y, getattr(to.xp, dtype))
+        return y
+
+    return tree_map(moved, tree)
+
+
+def _at(x, to):
+    library = library_of(x)
+    if library is not None and library.xp is to.xp:
+        return to.xp.asarray(array_api_compat.to_device(x, to.device), copy=True)
+    if library is not None and str(device(x)) == str(to.device):
+        try:
+            return to.xp.asarray(to.xp.from_dlpack(x), copy=True)
+        except (BufferError, RuntimeError, TypeError):  # read-only, or no DLPack for this dtype
+            pass
+    return to.xp.asarray(to_host(x), device=to.device, copy=True)
