@@ -1,6 +1,6 @@
 """Array libraries, and HIPS autograd over all of them."""
 
-from .boxes import device
+from .boxes import device, on_host
 from .gradients import grad, value_and_grad
 from .namespace import array_namespace, as_float_array, operands, to_host
 from .special import normal_cdf
@@ -13,6 +13,7 @@ __all__ = [
     "grad",
     "leaves_with_paths",
     "normal_cdf",
+    "on_host",
     "operands",
     "to_host",
     "tree_map",

@@ -37,6 +37,11 @@ def device(x):
     return array_api_compat.device(getval(x))
 
 
+def on_host(x):
+    """Say whether the processor can read `x` where it is, without waiting for a device."""
+    return "cpu" in str(device(x)).lower()
+
+
 class TracedArray(Box):
     """A traced array whose operators are the differentiable functions of its library, `xp`."""
 

@@ -1,6 +1,6 @@
 """Errors at the boundary for the arrays that are not floating: tokens, targets, masks."""
 
-from mgt_np.arrays import array_namespace, device
+from mgt_np.arrays import array_namespace, device, on_host
 from mgt_np.arrays.namespace import library_of
 
 
@@ -37,11 +37,19 @@ def as_indices(x, *, name):
 
 
 def in_range(x, n_classes, *, name):
-    """Raise ValueError unless the integers are in [0, n_classes)."""
-    if 0 in x.shape:
-        return
+    """Return integers in [0, n_classes), and where they were not; raise ValueError on the host.
+
+    On a device, raising would stop everything until the answer is there. So it does not: what is
+    outside is moved inside, and the caller makes NaN of what comes of it. On the host, None is
+    outside.
+    """
     xp = array_namespace(x)
-    low, high = int(xp.min(x)), int(xp.max(x))
-    if low < 0 or high >= n_classes:
-        worst = low if low < 0 else high
-        raise ValueError(f"expected {name} in [0, {n_classes}), got {worst}")
+    if not on_host(x):
+        outside = xp.logical_or(x < 0, x >= n_classes)
+        return xp.where(outside, xp.zeros_like(x), x), outside
+    if 0 not in x.shape:
+        low, high = int(xp.min(x)), int(xp.max(x))
+        if low < 0 or high >= n_classes:
+            worst = low if low < 0 else high
+            raise ValueError(f"expected {name} in [0, {n_classes}), got {worst}")
+    return x, None

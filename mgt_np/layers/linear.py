@@ -1,5 +1,7 @@
 """The affine map, and the look-up of token vectors."""
 
+import math
+
 from mgt_np.arrays import array_namespace, operands
 from mgt_np.arrays.checks import at_least, same_size
 from mgt_np.arrays.initial import constant, normal
@@ -37,13 +39,17 @@ def embedding(tokens, E):
 
     Shapes: tokens (...) of integers in [0, vocab), E (vocab, d); result (..., d). It is the
     one-hot encoding of the tokens times E.
-    Raises TypeError for tokens that are not integers, ValueError for one out of range.
+    Raises TypeError for tokens that are not integers, ValueError for one out of range; where E is
+    not on the host such a token's vector is NaN instead.
     """
     xp, E = operands(E=E)
     if E.ndim != 2:
         raise ValueError(f"expected E to be a matrix, got shape {tuple(E.shape)}")
     in_one_place(E=E, tokens=tokens)
-    tokens = as_indices(tokens, name="tokens")
-    in_range(tokens, E.shape[0], name="tokens")
-    rows = xp.take(E, array_namespace(tokens).reshape(tokens, (-1,)), axis=0)
-    return xp.reshape(rows, (*tokens.shape, E.shape[-1]))
+    tokens, outside = in_range(as_indices(tokens, name="tokens"), E.shape[0], name="tokens")
+    plain = array_namespace(tokens)
+    rows = xp.take(E, plain.reshape(tokens, (-1,)), axis=0)
+    rows = xp.reshape(rows, (*tokens.shape, E.shape[-1]))
+    return (
+        rows if outside is None else xp.where(plain.expand_dims(outside, axis=-1), math.nan, rows)
+    )

@@ -1,6 +1,8 @@
 """Cross entropy of integer targets."""
 
-from mgt_np.arrays import array_namespace, operands
+import math
+
+from mgt_np.arrays import array_namespace, on_host, operands
 from mgt_np.arrays.checks import at_least, one_of
 
 from .checks import as_indices, in_one_place, in_range
@@ -16,7 +18,8 @@ def cross_entropy(logits, targets, *, reduction="mean", label_smoothing=0.0, ign
     "none", which gives (...). Targets equal to `ignore_index` have loss 0 and do not count in the
     mean, as in PyTorch. Equal logits give log C.
     Raises TypeError for targets that are not integers; ValueError for one out of range, shapes that
-    disagree, or a mean over no target at all.
+    disagree, or a mean over no target at all. Where the arrays are not on the host, a target out of
+    range and a mean over nothing give NaN instead.
     """
     one_of(("mean", "sum", "none"), reduction=reduction)
     if not 0.0 <= label_smoothing <= 1.0:
@@ -31,7 +34,7 @@ def cross_entropy(logits, targets, *, reduction="mean", label_smoothing=0.0, ign
     plain, targets = array_namespace(targets), as_indices(targets, name="targets")
     ignored = targets == ignore_index
     known = plain.where(ignored, plain.zeros_like(targets), targets)
-    in_range(known, logits.shape[-1], name="targets")
+    known, outside = in_range(known, logits.shape[-1], name="targets")
 
     shifted = logits - xp.max(logits, axis=-1, keepdims=True)
     log_p = shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
@@ -41,11 +44,13 @@ def cross_entropy(logits, targets, *, reduction="mean", label_smoothing=0.0, ign
         uniform = -xp.mean(log_p, axis=-1)
         loss = (1.0 - label_smoothing) * loss + label_smoothing * uniform
     loss = xp.where(ignored, 0.0, loss)
+    if outside is not None:
+        loss = xp.where(outside, math.nan, loss)
     if reduction == "none":
         return loss
     if reduction == "sum":
         return xp.sum(loss)
-    n_targets = int(plain.count_nonzero(plain.logical_not(ignored)))
-    if n_targets == 0:
+    n_targets = plain.sum(plain.astype(plain.logical_not(ignored), loss.dtype))
+    if on_host(targets) and n_targets == 0:
         raise ValueError("expected at least one target to take the mean over, got none")
-    return xp.sum(loss) / n_targets
+    return xp.sum(loss) / plain.where(n_targets == 0, math.nan, n_targets)
