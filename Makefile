@@ -2,7 +2,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help reproduce test lint format clean
+LIBRARIES ?= torch jax
+
+.PHONY: help reproduce test libraries table lint format clean
 
 help: ## show these targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -15,6 +17,12 @@ test: $(VENV)/installed-for-tests ## check the code's style and run the whole te
 	$(BIN)/ruff format --check
 	$(BIN)/python -m pytest
 
+libraries: $(VENV)/installed-libraries ## run the suite on PyTorch's and JAX's arrays (minutes)
+	$(ON_JAX) $(BIN)/python -m pytest -k "torch or jax"
+
+table: $(VENV)/installed-libraries ## the same on all of them, and write the README's table of it
+	$(ON_JAX) $(BIN)/python -m pytest --support-table README.md
+
 lint: $(VENV)/installed-for-tests ## check the code's style alone
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -26,6 +34,9 @@ format: $(VENV)/installed-for-tests ## put the code into shape
 clean: ## remove the environment and what tools left
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
 
+# JAX compiles each operation for each new shape, and would spend its time on making them fast.
+ON_JAX = JAX_DISABLE_MOST_OPTIMIZATIONS=1
+
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable .
@@ -35,3 +46,7 @@ $(VENV)/installed-for-tests: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $(VENV)/installed $@
+
+$(VENV)/installed-libraries: $(VENV)/installed-for-tests
+	$(BIN)/python -m pip install --quiet $(LIBRARIES)
+	touch $@

@@ -44,6 +44,17 @@ def test_reproduce_one_by_name_with_another_seed(small, tmp_path):
     assert not (tmp_path / "rank-evolution.csv").exists()
 
 
+def test_another_dtype_is_computed_with_and_recorded(small, tmp_path, capsys):
+    command = ["reproduce", "--dtype", "float32", "--array-library", "auto", "--out", str(tmp_path)]
+    assert cli.main(command) == 0
+    assert "computing with" in capsys.readouterr().err
+    for name in EXPERIMENTS:
+        assert json.loads((tmp_path / f"{name}.json").read_text())["settings"]["dtype"] == "float32"
+    rows = (tmp_path / "delta-spectrum.csv").read_text().splitlines()
+    errors = [float(row.split(",")[4]) for row in rows[1:]]
+    assert 1e-9 < max(errors) < 1e-4  # float32 was really used
+
+
 def test_list_names_every_experiment(capsys):
     assert cli.main(["reproduce", "--list"]) == 0
     printed = capsys.readouterr().out
@@ -55,6 +66,9 @@ def test_list_names_every_experiment(capsys):
     [
         (["reproduce", "rank-evolutoin"], "did you mean 'rank-evolution'?"),
         (["reproduce", "--jobs", "0"], "--jobs"),
+        (["reproduce", "--array-library", "numpyy"], "did you mean 'numpy'?"),
+        (["reproduce", "--array-library", "cupy"], "pip install"),
+        (["reproduce", "--device", "cuda:7"], "one of cpu"),
         (["reproduce", "rank-evolution", "--data", "wikitext2"], "wikitext-2"),
     ],
 )

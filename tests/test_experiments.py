@@ -3,6 +3,9 @@
 import csv
 import dataclasses
 import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -89,6 +92,39 @@ def test_written_files_are_whole_and_carry_their_provenance(experiment, tmp_path
     assert {"python", "numpy", "autograd", "mgt-np"} <= set(record["versions"])
     assert [Claim(**claim) for claim in record["claims"]] == claims
     assert (tmp_path / f"{experiment.name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_every_library_computes_the_same_rows(experiment, name):
+    pytest.importorskip(name)
+    settings = dataclasses.replace(SMALL[experiment.name], array_library=name)
+    result = experiments.run(experiment, settings)
+    assert name in result.provenance["versions"]
+    for row, other in zip(result.rows, run_small(experiment).rows, strict=True):
+        numbers = [{k: v for k, v in r.items() if not isinstance(v, str)} for r in (row, other)]
+        if "d" in row:  # the worst of many operators is a matter of rounding
+            numbers = [{k: n[k] for k in ("d", "operators")} for n in numbers]
+            assert row["error"] <= 1e-12
+        assert numbers[0] == pytest.approx(numbers[1], rel=1e-6, abs=1e-9, nan_ok=True)
+
+
+def test_a_dask_scheduler_is_an_executor_among_others(experiment, monkeypatch):
+    class Client:
+        def __init__(self, address):
+            assert address == "tcp://here:1"
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            return None
+
+        def get_executor(self):
+            return ThreadPoolExecutor(2)
+
+    monkeypatch.setitem(sys.modules, "distributed", SimpleNamespace(Client=Client))
+    rows = run_small(experiment, scheduler="tcp://here:1").rows
+    assert rows == run_small(experiment).rows
 
 
 def test_full_settings_ask_for_more(experiment):

@@ -100,6 +100,21 @@ def test_equations_know_no_array_library(room):
 
 
 @each_file
+def test_only_arrays_asks_which_library_it_is(file):
+    if room_of(file) == "arrays":
+        return
+    libraries = {"numpy", "array_api_strict", "cupy", "torch", "jax"}
+    compared = [
+        part.value
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Compare | ast.MatchValue)
+        for part in ast.walk(node)
+        if isinstance(part, ast.Constant)
+    ]
+    assert not libraries.intersection(compared)
+
+
+@each_file
 def test_no_assert_statement(file):
     tree = ast.parse(file.read_text(encoding="utf-8"))
     assert [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Assert)] == []

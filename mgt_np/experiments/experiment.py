@@ -5,6 +5,7 @@ import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
@@ -76,10 +77,11 @@ class Experiment:
     arrays: Callable[[list[dict]], dict] = lambda rows: {}
 
 
-def versions():
+def versions(array_library="numpy"):
     """The versions that a result depends on."""
     packages = ("mgt-np", "numpy", "autograd", "array-api-compat", "matplotlib")
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+    found = {"python": platform.python_version()} | {name: version(name) for name in packages}
+    return found | {array_library: import_module(array_library).__version__}
 
 
 def provenance(experiment, settings, command=None):
@@ -90,7 +92,7 @@ def provenance(experiment, settings, command=None):
         record["text"] = {key: value for key, value in text.items() if key != "path"}
     return {
         **record,
-        "versions": versions(),
+        "versions": versions(settings.array_library),
         "platform": f"{sys.platform} {platform.machine()}",
         "command": command,
     }

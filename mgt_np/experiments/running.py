@@ -31,7 +31,7 @@ def run(experiment, settings=None, *, jobs=None, scheduler=None, partial_path=No
     header = {
         "experiment": experiment.name,
         "settings": dataclasses.asdict(settings),
-        "versions": versions(),
+        "versions": versions(settings.array_library),
     }
     done = _Done(partial_path, header)
     todo = [i for i in range(len(tasks)) if i not in done.rows]

@@ -1,0 +1,72 @@
+"""Write what ran on which array library into the README, from a run of the tests themselves.
+
+    python -m pytest --support-table README.md
+
+replaces what stands between the two markers by one row a room and one column a library: how many
+of the tests that take the `library` fixture passed there, of how many. Run it where the libraries
+are installed.
+"""
+
+import collections
+from pathlib import Path
+
+BEGIN, END = "<!-- support table: begin -->", "<!-- support table: end -->"
+COLUMNS = ("numpy", "strict", "strict-device1", "torch", "jax", "cupy")
+TITLES = ("NumPy", "array-api-strict", "the same, second device", "PyTorch", "JAX", "CuPy")
+ROOMS = {
+    "test_arrays": "array functions and their gradients",
+    "test_layers": "layers",
+    "test_analysis": "measures",
+    "test_models": "models",
+    "test_device": "50 training steps, losses to 1e-10",
+}
+
+
+class SupportTable:
+    """Collects the outcomes of the tests that ran on an array library."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.passed, self.ran = collections.Counter(), collections.Counter()
+        self.library_of = {}
+
+    def pytest_collection_modifyitems(self, items):
+        for item in items:
+            params = getattr(getattr(item, "callspec", None), "params", {})
+            if "library" in params:
+                self.library_of[item.nodeid] = str(params["library"])
+
+    def pytest_runtest_logreport(self, report):
+        library = self.library_of.get(report.nodeid)
+        skipped = report.skipped and not hasattr(report, "wasxfail")
+        if library is None or report.when != "call" or skipped:
+            return
+        cell = (room_of(report.nodeid), library)
+        self.ran[cell] += 1
+        self.passed[cell] += report.passed
+
+    def pytest_sessionfinish(self):
+        before, _, rest = self.path.read_text(encoding="utf-8").partition(BEGIN)
+        _, _, after = rest.partition(END)
+        text = f"{before}{BEGIN}\n{self.table()}\n{END}{after}"
+        self.path.write_text(text, encoding="utf-8")
+
+    def table(self):
+        lines = [["", *TITLES], ["---"] * (len(TITLES) + 1)]
+        for room in ROOMS.values():
+            lines.append([room, *(self.cell(room, library) for library in COLUMNS)])
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+    def cell(self, room, library):
+        ran, passed = self.ran[room, library], self.passed[room, library]
+        if not ran:
+            return "not run"
+        return f"{passed}" if passed == ran else f"{passed} of {ran}"
+
+
+def room_of(nodeid):
+    file = nodeid.partition("::")[0].rpartition("/")[2]
+    for prefix, room in ROOMS.items():
+        if file.startswith(prefix):
+            return room
+    return file
