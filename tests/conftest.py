@@ -38,6 +38,12 @@ class ArrayLibrary:
 LIMITS = (
     ("torch", r"negative[- ]step", "PyTorch has no negative steps"),
     ("torch", r"std-fractional-correction", "PyTorch's std takes whole corrections"),
+    ("cupy", r"repeat-(flat-)?unevenly", "CuPy before 14.1 repeats evenly"),
+    (
+        "cupy",
+        r"linalg.solve-\((3,-3\)-\(2|2,-3,-3\)-\(3|3,-3,-3\)-\(3)",
+        "CuPy's solve broadcasts no leading axes",
+    ),
     ("jax", r"test_dtypes_of_traced_arrays", "JAX's can_cast takes dtypes alone"),
 )
 
@@ -59,7 +65,8 @@ def pytest_collection_modifyitems(items):
         library = str(getattr(getattr(item, "callspec", None), "params", {}).get("library"))
         for name, test, why in LIMITS:
             if library == name and re.search(test, item.name):
-                item.add_marker(pytest.mark.xfail(reason=why, strict=True))
+                # Not strict for CuPy: which of its versions is here, nobody knows.
+                item.add_marker(pytest.mark.xfail(reason=why, strict=name != "cupy"))
 
 
 def _installed(name):

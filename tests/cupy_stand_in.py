@@ -325,7 +325,7 @@ def take_along_axis(x, indices, /, *, axis=-1):
 
 def searchsorted(x1, x2, /, *, side="left", sorter=None):
     if not isinstance(x2, (ndarray, int, float)) or isinstance(x2, np.generic):
-        raise NotImplementedError("Only python scalars or ndarrays are supported for x2")
+        raise TypeError("Only python scalars or ndarrays are supported for x2")
     return _wrap(np.searchsorted(_unwrap(x1), _unwrap(x2), side=side, sorter=_unwrap(sorter)))
 
 

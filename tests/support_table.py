@@ -28,16 +28,16 @@ class SupportTable:
     def __init__(self, path):
         self.path = Path(path)
         self.passed, self.ran = collections.Counter(), collections.Counter()
-        self.library_of = {}
+        self.home_of = {}
 
     def pytest_collection_modifyitems(self, items):
         for item in items:
             params = getattr(getattr(item, "callspec", None), "params", {})
             if "library" in params:
-                self.library_of[item.nodeid] = str(params["library"])
+                self.home_of[item.nodeid] = str(params["library"])
 
     def pytest_runtest_logreport(self, report):
-        library = self.library_of.get(report.nodeid)
+        library = self.home_of.get(report.nodeid)
         skipped = report.skipped and not hasattr(report, "wasxfail")
         if library is None or report.when != "call" or skipped:
             return

@@ -120,15 +120,9 @@ def operands(**arrays):
         if library is None:
             first, library = name, found
         elif found is not library:
-            raise TypeError(
-                f"expected arrays of one library, "
-                f"got {first} from {library.name} and {name} from {found.name}"
-            )
+            raise _of_two_libraries(first, library, name, found)
         elif found is not _NUMPY and device(x) != device(arrays[first]):
-            raise ValueError(
-                f"expected arrays on one device, "
-                f"got {first} on {device(arrays[first])} and {name} on {device(x)}"
-            )
+            raise _on_two_devices(first, arrays[first], name, x)
         value = getval(x)
         dtype = np.float64 if type(value) is float else value.dtype
         if not library.is_floating(dtype):
@@ -140,6 +134,33 @@ def operands(**arrays):
     if library.yields_to_boxes:
         return library.traced_xp, *arrays.values()
     return library.traced_xp, *(_as_constant(x, traced) for x in arrays.values())
+
+
+def in_one_place(**arrays):
+    """Raise unless these are arrays, of any dtype, of one library and on one device."""
+    (first, x), *others = arrays.items()
+    library = library_of(x)
+    for name, y in others:
+        found = library_of(y)
+        if found is None:
+            raise TypeError(f"expected {name} to be an array, got {type(y).__name__}")
+        if found is not library:
+            raise _of_two_libraries(first, library, name, found)
+        if device(y) != device(x):
+            raise _on_two_devices(first, x, name, y)
+
+
+def _of_two_libraries(first, library, name, found):
+    return TypeError(
+        f"expected arrays of one library, "
+        f"got {first} from {library.name} and {name} from {found.name}"
+    )
+
+
+def _on_two_devices(first, x, name, y):
+    return ValueError(
+        f"expected arrays on one device, got {first} on {device(x)} and {name} on {device(y)}"
+    )
 
 
 def _as_constant(x, traced):

@@ -2,12 +2,11 @@
 
 import math
 
-from mgt_np.arrays import array_namespace, device, operands
+from mgt_np.arrays import array_namespace, device, in_one_place, operands
 from mgt_np.arrays.checks import at_least, same_size
 from mgt_np.arrays.initial import constant, normal
 
 from .activations import softmax
-from .checks import in_one_place
 from .linear import linear
 
 

@@ -1,27 +1,6 @@
-"""Errors at the boundary for the arrays that are not floating: tokens, targets, masks."""
+"""Errors at the boundary for the arrays that are not floating: tokens and targets."""
 
-from mgt_np.arrays import array_namespace, device, on_host
-from mgt_np.arrays.namespace import library_of
-
-
-def in_one_place(**arrays):
-    """Raise unless these are arrays of one library, on one device."""
-    (first, x), *others = arrays.items()
-    library = library_of(x)
-    for name, y in others:
-        found = library_of(y)
-        if found is None:
-            raise TypeError(f"expected {name} to be an array, got {type(y).__name__}")
-        if found is not library:
-            raise TypeError(
-                f"expected arrays of one library, "
-                f"got {first} from {library.name} and {name} from {found.name}"
-            )
-        if device(y) != device(x):
-            raise ValueError(
-                f"expected arrays on one device, "
-                f"got {first} on {device(x)} and {name} on {device(y)}"
-            )
+from mgt_np.arrays import array_namespace, on_host
 
 
 def as_indices(x, *, name):

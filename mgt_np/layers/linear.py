@@ -2,11 +2,11 @@
 
 import math
 
-from mgt_np.arrays import array_namespace, operands
+from mgt_np.arrays import array_namespace, in_one_place, operands
 from mgt_np.arrays.checks import at_least, same_size
 from mgt_np.arrays.initial import constant, normal
 
-from .checks import as_indices, in_one_place, in_range
+from .checks import as_indices, in_range
 
 
 def linear(x, W, b=None, *, name="W"):

@@ -2,10 +2,10 @@
 
 import math
 
-from mgt_np.arrays import array_namespace, on_host, operands
+from mgt_np.arrays import array_namespace, in_one_place, on_host, operands
 from mgt_np.arrays.checks import at_least, one_of
 
-from .checks import as_indices, in_one_place, in_range
+from .checks import as_indices, in_range
 
 
 def cross_entropy(logits, targets, *, reduction="mean", label_smoothing=0.0, ignore_index=-100):
