@@ -262,3 +262,9 @@ def test_wrong_masks_are_refused():
     W = np.ones((8, 8))
     with pytest.raises(TypeError, match="expected mask to be an array, got list"):
         multi_head_attention(q, W, W, W, W, n_heads=2, mask=[[True] * 3] * 3)
+
+
+def test_the_number_of_heads_may_be_numpys_integer(rng):
+    x, W = rng.standard_normal((3, 4)), np.eye(4)
+    two, also_two = (multi_head_attention(x, W, W, W, W, n_heads=n) for n in (2, np.int64(2)))
+    assert np.array_equal(two, also_two)

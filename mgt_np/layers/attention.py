@@ -102,11 +102,11 @@ def init_multi_head_attention(rng, d, *, d_context=None, scale="lecun", bias=Tru
 
 def _split_heads(x, n_heads, name):
     """(..., n, H d_h) → (..., H, n, d_h)."""
-    if not isinstance(n_heads, int) or n_heads < 1 or x.shape[-1] % n_heads:
+    if not hasattr(n_heads, "__index__") or n_heads < 1 or x.shape[-1] % n_heads:
         raise ValueError(
             f"expected n_heads to divide the {x.shape[-1]} columns of {name}, got {n_heads}"
         )
-    xp = array_namespace(x)
+    xp, n_heads = array_namespace(x), int(n_heads)
     heads = xp.reshape(x, (*x.shape[:-1], n_heads, x.shape[-1] // n_heads))
     return xp.moveaxis(heads, -2, -3)
 

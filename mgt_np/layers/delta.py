@@ -5,6 +5,7 @@ update. β = 0 leaves everything, β = 1 forgets the component along k, β = 2 r
 """
 
 import math
+import operator
 
 from mgt_np.arrays import array_namespace, as_float_array, device, operands
 from mgt_np.arrays.checks import at_least, one_of, same_size
@@ -187,6 +188,6 @@ def _is_number(beta):
 
 
 def _dimension(d):
-    if not isinstance(d, int) or d < 1:
+    if not hasattr(d, "__index__") or d < 1:
         raise ValueError(f"expected the dimension d to be an integer ≥ 1, got {d!r}")
-    return d
+    return operator.index(d)
