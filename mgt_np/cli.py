@@ -10,9 +10,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-import array_api_compat
-
-from mgt_np.arrays.libraries import place
+from mgt_np.arrays.libraries import INSTALL, devices_of, namespace_named, place
 
 
 def main(argv=None):
@@ -130,7 +128,7 @@ def _info(arguments, command):
     for name, version in versions().items():
         print(f"  {name:18} {version}")
     print("array libraries")
-    for name in ("numpy", "cupy", "torch", "jax", "array_api_strict"):
+    for name in ("numpy", *INSTALL, "array_api_strict"):
         print(f"  {name:18} {_devices(name)}")
     print("data")
     print(f"  {'python-docs':18} with every Python")
@@ -143,10 +141,9 @@ def _devices(library):
     """The version of an array library and the devices that it finds, in words."""
     if find_spec(library) is None:
         return "not installed"
-    module = import_module(library)
+    version = import_module(library).__version__
     try:
-        xp = array_api_compat.array_namespace(getattr(module, "numpy", module).zeros(1))
-        devices = ", ".join(map(str, xp.__array_namespace_info__().devices()))
+        xp, _ = namespace_named(library)
+        return f"{version}: {', '.join(map(str, devices_of(xp)))}"
     except Exception as error:  # a GPU library without a GPU raises errors of its own
-        return f"{module.__version__}: no device answers ({type(error).__name__})"
-    return f"{module.__version__}: {devices}"
+        return f"{version}: no device answers ({type(error).__name__})"

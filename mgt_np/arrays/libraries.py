@@ -18,6 +18,7 @@ INSTALL = {
     "torch": "pip install torch",
     "jax": "pip install jax",
 }
+_MODULES = {"jax": "jax.numpy"}  # where a library's functions are, if not at its top
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,11 @@ def place(name="numpy", device_name=None, *, dtype="float64"):
         return _auto(device_name)
     if find_spec(name) is None:
         raise ValueError(f"{name} is not installed: {INSTALL[name]}")
-    module = import_module(name)
     if name == "jax" and dtype == "float64":
-        module.config.update("jax_enable_x64", True)
+        import_module("jax").config.update("jax_enable_x64", True)
     try:
-        default = getattr(module, "numpy", module).zeros(1)
-        xp = array_api_compat.array_namespace(default)
-        chosen = device(default) if device_name is None else _find(xp, device_name)
+        xp, default = namespace_named(name)
+        chosen = default if device_name is None else _find(xp, device_name)
         xp.zeros(1, device=chosen)
     except ValueError:
         raise
@@ -68,10 +67,21 @@ def _auto(device_name):
         return place("numpy", device_name)
 
 
-def _find(xp, device_name):
+def namespace_named(name):
+    """Return the namespace of an installed library, and the device that it takes by default."""
+    array = import_module(_MODULES.get(name, name)).zeros(1)
+    return array_api_compat.array_namespace(array), device(array)
+
+
+def devices_of(xp):
+    """Return the devices that a library finds, in its own objects."""
     with warnings.catch_warnings():  # PyTorch lists devices that it deprecates
         warnings.simplefilter("ignore")
-        devices = [d for d in xp.__array_namespace_info__().devices() if d is not None]
+        return [d for d in xp.__array_namespace_info__().devices() if d is not None]
+
+
+def _find(xp, device_name):
+    devices = devices_of(xp)
     for each in devices:
         if device_name in (str(each), str(getattr(each, "id", each))):
             return each

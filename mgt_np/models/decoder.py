@@ -57,8 +57,8 @@ def transformer(params, tokens, config):
     """Return the logits of the next token at every place.
 
     Shapes: tokens (..., N) of integers in [0, vocab), N ≤ max_tokens; result (..., N, vocab).
-    Logits at place i depend on tokens 0 … i alone (`causal=True`). Raises ValueError for tokens out
-    of range or too many of them.
+    Logits at place i depend on tokens 0 … i alone (`causal=True`). Raises ValueError for too many
+    tokens, and for one out of range where `embedding` does.
     """
     x = _states(params, tokens, config)[-1]
     if RESIDUAL_RULES[config.residual].final_norm:
