@@ -1,25 +1,47 @@
 """Array libraries, and HIPS autograd over all of them."""
 
+from .blocks import in_blocks
 from .boxes import device, on_host
+from .fused import composed, fusable
 from .gradients import grad, value_and_grad
 from .libraries import Place, move, place
 from .namespace import array_namespace, as_float_array, in_one_place, operands, to_host
-from .special import normal_cdf
+from .scatter import add_to_columns
+from .special import normal_cdf, normal_cdf_float32
+from .sums import (
+    as_rows,
+    mean_of_features,
+    minus_infinity_below,
+    sum_of_columns,
+    sum_of_features,
+    sum_of_rows,
+)
 from .trees import leaves_with_paths, tree_map
 
 __all__ = [
     "Place",
+    "add_to_columns",
     "array_namespace",
     "as_float_array",
+    "as_rows",
+    "composed",
     "device",
+    "fusable",
     "grad",
+    "in_blocks",
     "in_one_place",
     "leaves_with_paths",
+    "mean_of_features",
+    "minus_infinity_below",
     "move",
     "normal_cdf",
+    "normal_cdf_float32",
     "on_host",
     "operands",
     "place",
+    "sum_of_columns",
+    "sum_of_features",
+    "sum_of_rows",
     "to_host",
     "tree_map",
     "value_and_grad",

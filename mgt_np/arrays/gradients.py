@@ -1,18 +1,19 @@
 """Gradients over parameter trees: one root per leaf, one walk over the tape."""
 
 import functools
+import itertools
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 from array_api_compat import is_writeable_array
 from autograd.core import add_outgrads
 from autograd.extend import VJPNode, vspace
 from autograd.tracer import getval, isbox, trace_stack
-from autograd.util import toposort
 
 from .boxes import box
 from .namespace import library_of
-from .trees import leaves_with_paths, rebuild
+from .trees import leaves_of, leaves_with_paths, rebuild
 
 
 def value_and_grad(fun):
@@ -29,15 +30,11 @@ def value_and_grad(fun):
 
     @functools.wraps(fun)
     def value_and_gradient(params, *args, **kwargs):
-        leaves = [_leaf(path, leaf) for path, leaf in leaves_with_paths(params)]
+        leaves = _floating_leaves(params)
         roots = [VJPNode.new_root() for _ in leaves]
-        top = trace_stack.top
-        try:
-            with trace_stack.new_trace() as trace:
-                boxes = (box(x, trace, root) for x, root in zip(leaves, roots, strict=True))
-                result = fun(rebuild(params, boxes), *args, **kwargs)
-        finally:
-            trace_stack.top = top  # autograd does not, if `fun` raises
+        with _new_trace() as trace:
+            boxes = map(box, leaves, itertools.repeat(trace), roots)
+            result = fun(rebuild(params, boxes), *args, **kwargs)
         if not (isbox(result) and result._trace == trace):
             _check_scalar(result)
             warnings.warn("the result does not depend on the parameters", stacklevel=2)
@@ -48,6 +45,15 @@ def value_and_grad(fun):
         return value, rebuild(params, _as_gradients(leaves, gradients))
 
     return value_and_gradient
+
+
+def pull_back(fun, leaves, g):
+    """The gradients of `fun(leaves)`, an array, given the gradient `g` of that array."""
+    roots = [VJPNode.new_root() for _ in leaves]
+    with _new_trace() as trace:
+        result = fun([box(x, trace, root) for x, root in zip(leaves, roots, strict=True)])
+    found = _backward(g, result._node, roots)
+    return [vspace(x).zeros() if dx is None else dx for x, dx in zip(leaves, found, strict=True)]
 
 
 def grad(fun):
@@ -64,15 +70,29 @@ def grad(fun):
     return gradient
 
 
-def _leaf(path, leaf):
-    if isinstance(leaf, float):
-        return np.asarray(leaf)
-    library = library_of(leaf)
-    if library is None or not library.xp.isdtype(leaf.dtype, "real floating"):
-        got = f"an array of {leaf.dtype}" if library else type(leaf).__name__
-        where = f" at params{path}" if path else ""
-        raise TypeError(f"expected a floating array{where}, got {got}")
-    return leaf
+@contextmanager
+def _new_trace():
+    top = trace_stack.top
+    try:
+        with trace_stack.new_trace() as trace:
+            yield trace
+    finally:
+        trace_stack.top = top  # autograd does not, if an error is raised
+
+
+def _floating_leaves(params):
+    leaves = leaves_of(params)
+    for i, leaf in enumerate(leaves):
+        if isinstance(leaf, float):
+            leaves[i] = np.asarray(leaf)
+            continue
+        library = library_of(leaf)
+        if library is None or not library.is_floating(leaf.dtype):
+            got = f"an array of {leaf.dtype}" if library else type(leaf).__name__
+            path = next(itertools.islice(leaves_with_paths(params), i, None))[0]
+            where = f" at params{path}" if path else ""
+            raise TypeError(f"expected a floating array{where}, got {got}")
+    return leaves
 
 
 def _check_scalar(value):
@@ -92,23 +112,42 @@ def _backward(g, end, roots):
     The tape is used up on the way: a node's arrays are free once its gradient is passed on.
     """
     arrived = {end: (g, False)}
-    wanted = set(roots)
-    found = {}
-    for node in toposort(end):
-        g = arrived.pop(node)[0]
-        if node in wanted:
-            found[node] = g
+    for node in _in_order(end):
         vjp, node.vjp = node.vjp, None
-        for parent, g_parent in zip(node.parents, vjp(g), strict=True):
+        for parent, g_parent in zip(node.parents, vjp(arrived.pop(node)[0]), strict=True):
             arrived[parent] = _add(arrived.get(parent), g_parent)
-    return [found.get(root) for root in roots]
+    return [arrived[root][0] if root in arrived else None for root in roots]
+
+
+def _in_order(end):
+    """The nodes with parents from which `end` was made, each after all that was made of it."""
+    n_children, todo = {}, [end]
+    while todo:
+        node = todo.pop()
+        if node in n_children:
+            n_children[node] += 1
+        elif node.parents:
+            n_children[node] = 1
+            todo.extend(node.parents)
+    ready = [end] if end.parents else []
+    while ready:
+        node = ready.pop()
+        yield node
+        for parent in node.parents:
+            if parent.parents:
+                n_children[parent] -= 1
+                if not n_children[parent]:
+                    ready.append(parent)
 
 
 def _add(arrived, g):
     """autograd's `add_outgrads`, made short for the most frequent arrays."""
-    if arrived is not None and type(g) is type(arrived[0]) is np.ndarray:
+    if type(g) is np.ndarray:
+        if arrived is None:
+            return g, False
         total, is_ours = arrived
-        return (np.add(total, g, out=total) if is_ours else total + g), True
+        if type(total) is np.ndarray:
+            return (np.add(total, g, out=total) if is_ours else total + g), True
     return add_outgrads(arrived, g)
 
 
@@ -119,16 +158,17 @@ def _as_gradients(leaves, gradients):
         if g is None:
             yield vspace(leaf).zeros()
             continue
-        xp = library_of(leaf).traced_xp
         if g.dtype != leaf.dtype:
-            g = xp.astype(g, leaf.dtype)
+            g = library_of(leaf).traced_xp.astype(g, leaf.dtype)
         if not isbox(g) and (id(g) in seen or not _owns_memory(g)):
-            g = xp.asarray(g, copy=True)
+            g = g.copy() if type(g) is np.ndarray else library_of(leaf).xp.asarray(g, copy=True)
         seen.add(id(g))
         yield g
 
 
 def _owns_memory(g):
+    if type(g) is np.ndarray:
+        return g.base is None
     if isinstance(g, np.generic):
         return False
     if hasattr(g, "base"):  # NumPy and CuPy tell a view from an array

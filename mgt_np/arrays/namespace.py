@@ -1,5 +1,8 @@
 """Which array library do these arrays belong to?"""
 
+import operator
+from types import SimpleNamespace
+
 import array_api_compat
 import array_api_compat.numpy
 import numpy as np
@@ -11,12 +14,25 @@ from . import boxes
 from .boxes import device
 from .differentiable import DifferentiableNamespace
 
+# NumPy as the standard has it, without the wrappers in Python: on a small array they take longer
+# than NumPy itself.
+_LEAN_NUMPY = SimpleNamespace(
+    **vars(np)
+    | {
+        "max": lambda x, axis=None, keepdims=False: np.maximum.reduce(x, axis, keepdims=keepdims),
+        "matrix_transpose": operator.attrgetter("mT"),
+        "permute_dims": np.ndarray.transpose,
+        "reshape": np.ndarray.reshape,
+    }
+)
+
 
 class Library:
     """An array library as seen by its arrays: its namespace, plain and differentiable."""
 
     def __init__(self, xp):
         self.xp, self.traced_xp = xp, DifferentiableNamespace(xp)
+        self.lean_xp = _LEAN_NUMPY if xp is array_api_compat.numpy else xp
         self.name = xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
         self.yields_to_boxes = True
         self._is_floating = {}

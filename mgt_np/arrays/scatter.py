@@ -6,6 +6,7 @@ sum in the same order everywhere, on immutable arrays too.
 
 import math
 
+import numpy as np
 from array_api_compat import is_writeable_array
 
 from .boxes import device, on_host
@@ -74,3 +75,15 @@ def ungetitem(xp, g, index, shape):
     m = math.prod(places.shape)
     sums = segment_sum(xp, xp.reshape(g, (m, 1)), xp.reshape(places, (m,)), size)
     return xp.reshape(sums, shape)
+
+
+def add_to_columns(xp, x, columns, values):
+    """Return x (n, c) with `values` (n, 1) added at the place `columns` (n, 1) of each row.
+
+    NumPy's x is written to.
+    """
+    if type(x) is np.ndarray:
+        x[np.arange(x.shape[0]), columns[:, 0]] += values[:, 0]
+        return x
+    places = xp.arange(x.shape[1], dtype=columns.dtype, device=device(x))
+    return x + xp.where(columns == places, values, xp.zeros_like(values))

@@ -13,10 +13,34 @@ def leaves_with_paths(tree, path=""):
         yield path, tree
 
 
+_CONTAINERS = dict | list | tuple
+
+
+def leaves_of(tree):
+    """Return the leaves from left to right."""
+    found = []
+    _collect(tree, found)
+    return found
+
+
+def _collect(tree, found):
+    if not isinstance(tree, _CONTAINERS):
+        found.append(tree)
+        return
+    for child in tree.values() if isinstance(tree, dict) else tree:
+        if isinstance(child, _CONTAINERS):
+            _collect(child, found)
+        else:
+            found.append(child)
+
+
 def rebuild(tree, leaves):
     """Return a tree of the shape of `tree` that holds the next of the iterator `leaves`."""
     if isinstance(tree, dict):
-        return {key: rebuild(child, leaves) for key, child in tree.items()}
+        return {
+            key: rebuild(child, leaves) if isinstance(child, _CONTAINERS) else next(leaves)
+            for key, child in tree.items()
+        }
     if isinstance(tree, list):
         return [rebuild(child, leaves) for child in tree]
     if isinstance(tree, tuple):

@@ -1,13 +1,26 @@
 """Attention: weights, scaled dot product, several heads (Vaswani et al., 1706.03762, §3.2)."""
 
 import math
+from itertools import accumulate
 
-from mgt_np.arrays import array_namespace, device, in_one_place, operands
+from mgt_np.arrays import (
+    array_namespace,
+    as_rows,
+    device,
+    fusable,
+    in_blocks,
+    in_one_place,
+    minus_infinity_below,
+    operands,
+    sum_of_columns,
+    sum_of_features,
+    sum_of_rows,
+)
 from mgt_np.arrays.checks import at_least, same_size
 from mgt_np.arrays.initial import constant, normal
 
 from .activations import softmax
-from .linear import linear
+from .linear import fit_linear, linear
 
 
 def attention_weights(q, k, *, mask=None, causal=False, scale=None):
@@ -47,6 +60,7 @@ def scaled_dot_product_attention(q, k, v, *, mask=None, causal=False, scale=None
     return xp.matmul(attention_weights(q, k, mask=mask, causal=causal, scale=scale), v)
 
 
+@fusable
 def multi_head_attention(
     x,
     W_q,
@@ -85,6 +99,142 @@ def multi_head_attention(
             mask = array_namespace(mask).expand_dims(mask, axis=-3)
     heads = scaled_dot_product_attention(q, k, v, mask=mask, causal=causal)
     return linear(_join_heads(heads), W_o, b_o, name="W_o")
+
+
+PIECE = 64  # queries: small enough for a product that BLAS does not split among threads
+
+
+def _forward(xp, x, W_q, W_k, W_v, W_o, b_q, b_k, b_v, b_o, *, n_heads, context, mask, causal):
+    """Self-attention without a mask; q, k and v by one product, whose heads are views of it."""
+    if not (context is None or context is x) or mask is not None or x.ndim < 2 or 0 in x.shape:
+        return None
+    projections = ((W_q, b_q), (W_k, b_k), (W_v, b_v))
+    n_biases = sum(b is not None for _, b in projections)
+    if n_biases not in (0, 3) or not all(fit_linear(x, W, b) for W, b in projections):
+        return None
+    widths = [W.shape[1] for W, _ in projections]
+    if not hasattr(n_heads, "__index__") or n_heads < 1 or any(w % n_heads for w in widths):
+        return None
+    if widths[0] != widths[1] or W_o.ndim != 2 or W_o.shape[0] != widths[2]:
+        return None
+    if b_o is not None and tuple(b_o.shape) != (W_o.shape[1],):
+        return None
+
+    n, rows = x.shape[-2], as_rows(xp, x)
+    W = xp.concat([W_q, W_k, W_v], axis=1)
+    qkv = xp.matmul(rows, W)
+    if n_biases:
+        qkv += xp.concat([b_q, b_k, b_v])
+    qkv = xp.reshape(qkv, (-1, n, W.shape[1]))
+    split = _Heads(xp, int(n_heads), widths)
+    pieces = _pieces(n) if causal else [(slice(0, n), slice(0, n))]
+
+    def attend(qkv):
+        q, k, v = split(qkv)
+        q = q * split.scale
+        outputs, saved = [], []
+        for queries, keys in pieces:
+            E = xp.matmul(k[..., keys, :], xp.matrix_transpose(q[..., queries, :]))
+            if causal:
+                E += minus_infinity_below(xp, keys.stop, queries.stop - queries.start, E)
+            E -= xp.max(E, axis=-2, keepdims=True)
+            E = xp.exp(E)
+            total = xp.matrix_transpose(sum_of_columns(xp, E))
+            O = xp.matmul(xp.matrix_transpose(E), v[..., keys, :])
+            O /= total
+            outputs.append(O)
+            saved += [E, total]
+        return split.join(outputs[0] if len(pieces) == 1 else xp.concat(outputs, axis=-2)), *saved
+
+    heads, *saved = in_blocks(attend, qkv, n_axes=1, widest=n_heads * n / W.shape[1])
+    y = xp.matmul(as_rows(xp, heads), W_o)
+    if b_o is not None:
+        y += b_o
+    y = xp.reshape(y, (*x.shape[:-1], W_o.shape[1]))
+    return y, (x.shape, rows, W, W_o, n_biases, b_o, qkv, heads, split, pieces, *saved)
+
+
+def _backward(xp, g, shape, x, W, W_o, n_biases, b_o, qkv, heads, split, pieces, *saved):
+    """With E = exp(k qᵀ scale − max), s its sums over keys, O = Eᵀ v/s, and dO' = dO/s.
+
+    dv = E dO', dS = E ⊙ (v dO'ᵀ − rowsum(dO' ⊙ O)ᵀ), dq = dSᵀ k scale, dk = dS q scale.
+    """
+    g = as_rows(xp, g)
+    d_heads = xp.reshape(xp.matmul(g, xp.matrix_transpose(W_o)), heads.shape)
+
+    def attend(qkv, heads, d_heads, *saved):
+        q, k, v = split(qkv)
+        q = q * split.scale
+        O, dO = split.part(heads), split.part(d_heads)
+        dq, dk, dv = [], None, None
+        for (queries, keys), E, total in zip(pieces, saved[::2], saved[1::2], strict=True):
+            dO_piece = dO[..., queries, :] / total
+            dS = xp.matmul(v[..., keys, :], xp.matrix_transpose(dO_piece))
+            along = sum_of_features(xp, dO_piece * O[..., queries, :])
+            dS -= xp.matrix_transpose(along)
+            dS *= E
+            dq_piece = xp.matmul(xp.matrix_transpose(dS), k[..., keys, :])
+            dq_piece *= split.scale
+            dq.append(dq_piece)
+            dk = _add_on_top(xp, xp.matmul(dS, q[..., queries, :]), dk)
+            dv = _add_on_top(xp, xp.matmul(E, dO_piece), dv)
+        dq = dq[0] if len(dq) == 1 else xp.concat(dq, axis=-2)
+        return xp.concat([split.join(part) for part in (dq, dk, dv)], axis=-1)
+
+    widest = split.n_heads * qkv.shape[1] / qkv.shape[2]
+    d_qkv = in_blocks(attend, qkv, heads, d_heads, *saved, n_axes=1, widest=widest)
+    d_qkv = as_rows(xp, d_qkv)
+    dW = xp.matmul(xp.matrix_transpose(x), d_qkv)
+    db = sum_of_rows(xp, d_qkv) if n_biases else None
+    return (
+        xp.reshape(xp.matmul(d_qkv, xp.matrix_transpose(W)), shape),
+        *(dW[:, columns] for columns in split.columns),
+        xp.matmul(xp.matrix_transpose(as_rows(xp, heads)), g),
+        *(None if db is None else db[columns] for columns in split.columns),
+        None if b_o is None else sum_of_rows(xp, g),
+    )
+
+
+multi_head_attention.fuse(_forward, _backward)
+
+
+def _pieces(n):
+    """Queries, some at a time, and the keys that the last of them may attend to, as slices.
+
+    What no query of a piece may see is not computed: nearly half of all, where n is large.
+    """
+    return [(slice(i, min(i + PIECE, n)), slice(0, min(i + PIECE, n))) for i in range(0, n, PIECE)]
+
+
+def _add_on_top(xp, x, top):
+    """x (..., n, d) with `top` (..., m, d), m ≤ n, or nothing added to its first m rows."""
+    if top is None:
+        return x
+    m = top.shape[-2]
+    return xp.concat([x[..., :m, :] + top, x[..., m:, :]], axis=-2)
+
+
+class _Heads:
+    """Where the heads of q, k and v are in the columns of one matrix, and how to join them."""
+
+    def __init__(self, xp, n_heads, widths):
+        self.xp, self.n_heads = xp, n_heads
+        first, second, end = accumulate(widths)
+        self.columns = slice(0, first), slice(first, second), slice(second, end)
+        self.scale = 1.0 / math.sqrt(widths[0] // n_heads)
+
+    def __call__(self, qkv):
+        return [self.part(qkv[..., columns]) for columns in self.columns]
+
+    def part(self, x):
+        """(b, n, H d_h) → (b, H, n, d_h)."""
+        heads = self.xp.reshape(x, (*x.shape[:2], self.n_heads, x.shape[2] // self.n_heads))
+        return self.xp.permute_dims(heads, (0, 2, 1, 3))
+
+    def join(self, heads):
+        """(b, H, n, d_h) → (b, n, H d_h)."""
+        b, n_heads, n, width = heads.shape
+        return self.xp.reshape(self.xp.permute_dims(heads, (0, 2, 1, 3)), (b, n, n_heads * width))
 
 
 def init_multi_head_attention(rng, d, *, d_context=None, scale="lecun", bias=True, dtype="float64"):

@@ -1,12 +1,14 @@
 """The feed-forward sub-layer."""
 
+from mgt_np.arrays import as_rows, fusable, in_blocks, sum_of_rows
 from mgt_np.arrays.checks import one_of
 from mgt_np.arrays.initial import constant, normal
 
-from .activations import ACTIVATIONS
-from .linear import linear
+from .activations import ACTIVATIONS, WEIGHTS
+from .linear import fit_linear, linear
 
 
+@fusable
 def feed_forward(x, W_1, W_2, b_1=None, b_2=None, *, activation="gelu"):
     """Map each token by itself through one hidden layer (Vaswani et al., 1706.03762, eq. 2).
 
@@ -18,6 +20,50 @@ def feed_forward(x, W_1, W_2, b_1=None, b_2=None, *, activation="gelu"):
     one_of(ACTIVATIONS, activation=activation)
     hidden = ACTIVATIONS[activation](linear(x, W_1, b_1, name="W_1"))
     return linear(hidden, W_2, b_2, name="W_2")
+
+
+def _forward(xp, x, W_1, W_2, b_1, b_2, *, activation):
+    fits = fit_linear(x, W_1, b_1) and W_2.ndim == 2 and W_2.shape[0] == W_1.shape[1]
+    if not fits or (b_2 is not None and tuple(b_2.shape) != (W_2.shape[1],)):
+        return None
+    if activation not in WEIGHTS:
+        return None
+    weight, slope = WEIGHTS[activation]
+
+    def of_rows(x):
+        a = xp.matmul(x, W_1)
+        if b_1 is not None:
+            a += b_1
+        F = weight(xp, a)
+        y = xp.matmul(a * F, W_2)
+        if b_2 is not None:
+            y += b_2
+        return y, a, F
+
+    y, a, F = in_blocks(of_rows, x, widest=W_1.shape[1] / W_1.shape[0])
+    return y, (x, W_1, W_2, b_1, b_2, a, F, slope)
+
+
+def _backward(xp, g, x, W_1, W_2, b_1, b_2, a, F, slope):
+    """With a = x W_1 + b_1 and φ(a) = a F: da = g W_2ᵀ ⊙ φ'(a), dW_2 = φ(a)ᵀ g, dW_1 = xᵀ da."""
+
+    def of_rows(g, a, F):
+        da = slope(xp, a, F)
+        da *= xp.matmul(g, xp.matrix_transpose(W_2))
+        return da, a * F, xp.matmul(da, xp.matrix_transpose(W_1))
+
+    da, hidden, dx = in_blocks(of_rows, g, a, F, widest=W_2.shape[0] / W_2.shape[1])
+    da, rows = as_rows(xp, da), as_rows(xp, g)
+    return (
+        dx,
+        xp.matmul(xp.matrix_transpose(as_rows(xp, x)), da),
+        xp.matmul(xp.matrix_transpose(as_rows(xp, hidden)), rows),
+        None if b_1 is None else sum_of_rows(xp, da),
+        None if b_2 is None else sum_of_rows(xp, rows),
+    )
+
+
+feed_forward.fuse(_forward, _backward)
 
 
 def init_feed_forward(rng, d, d_ff, *, scale="lecun", bias=True, dtype="float64"):

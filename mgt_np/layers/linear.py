@@ -2,13 +2,21 @@
 
 import math
 
-from mgt_np.arrays import array_namespace, in_one_place, operands
+from mgt_np.arrays import (
+    array_namespace,
+    as_rows,
+    fusable,
+    in_one_place,
+    operands,
+    sum_of_rows,
+)
 from mgt_np.arrays.checks import at_least, same_size
 from mgt_np.arrays.initial import constant, normal
 
 from .checks import as_indices, in_range
 
 
+@fusable
 def linear(x, W, b=None, *, name="W"):
     """Map row vectors: x W + b.
 
@@ -26,6 +34,35 @@ def linear(x, W, b=None, *, name="W"):
     if not isinstance(b, int | float) and b.ndim:
         same_size("outputs", **{name: W.shape[1], "its bias": b.shape[-1]})
     return y + b
+
+
+def fit_linear(x, W, b):
+    """Say whether x W + b has the shapes of `linear`, with one bias an output."""
+    return (
+        x.ndim > 0
+        and W.ndim == 2
+        and W.shape[0] == x.shape[-1]
+        and (b is None or (not isinstance(b, int | float) and tuple(b.shape) == (W.shape[1],)))
+    )
+
+
+def _linear_forward(xp, x, W, b, *, name):
+    if not fit_linear(x, W, b):
+        return None
+    rows = as_rows(xp, x)
+    y = xp.matmul(rows, W)
+    if b is not None:
+        y += b
+    return xp.reshape(y, (*x.shape[:-1], W.shape[1])), (x.shape, rows, W, b)
+
+
+def _linear_backward(xp, g, shape, x, W, b):
+    g = as_rows(xp, g)
+    dx = xp.reshape(xp.matmul(g, xp.matrix_transpose(W)), shape)
+    return dx, xp.matmul(xp.matrix_transpose(x), g), None if b is None else sum_of_rows(xp, g)
+
+
+linear.fuse(_linear_forward, _linear_backward)
 
 
 def init_linear(rng, d_in, d_out, *, scale="lecun", bias=True, dtype="float64"):

@@ -5,15 +5,23 @@ as secondary texts report them. The paper calls the gate "mHC"; it is one stream
 DeepSeek's manifold-constrained hyper-connections.
 """
 
-from mgt_np.arrays import operands
+from mgt_np.arrays import (
+    as_rows,
+    fusable,
+    in_blocks,
+    operands,
+    sum_of_features,
+    sum_of_rows,
+)
 from mgt_np.arrays.checks import at_least, one_of, same_size
 from mgt_np.arrays.initial import constant, normal
 
 from .activations import sigmoid
-from .linear import linear
-from .normalization import layer_norm
+from .linear import fit_linear, linear
+from .normalization import layer_norm, normalized, normalized_gradient
 
 
+@fusable
 def tangent_gate(x, W_gate, gain=None, bias=None, *, eps=1e-5):
     """Say for each feature how much of a sub-layer's output to let through.
 
@@ -72,6 +80,7 @@ def geometric_update(x, v, beta, alpha):
     return x + beta * (v - alpha * x)
 
 
+@fusable
 def mgt_residual(x, v_raw, W_gate, W_beta, b_beta, alpha, gain=None, bias=None, *, lam, eps):
     """Update the state x with a sub-layer's output: gate, β and geometric update in one.
 
@@ -95,6 +104,123 @@ def mgt_residual(x, v_raw, W_gate, W_beta, b_beta, alpha, gain=None, bias=None, 
     gate = tangent_gate(x, W_gate, gain, bias)
     beta = mgt_beta(x, W_beta, b_beta, lam=lam, eps=eps)
     return geometric_update(x, v_raw * gate, beta, alpha)
+
+
+def _gate(xp, x, W_gate, gain, bias, eps):
+    """The gate g, and x̂ and 1/√(σ² + ε) of its layer norm."""
+    normed, scale = normalized(xp, xp.matmul(x, W_gate), eps)
+    gate = normed * 0.5 if gain is None else normed * (gain * 0.5)
+    if bias is not None:
+        gate += bias * 0.5
+    gate = xp.tanh(gate)  # σ(z) = ½(1 + tanh z/2)
+    gate += 1.0
+    gate *= 0.5
+    return gate, normed, scale
+
+
+def _gate_gradient(xp, dg, gate, normed, scale, gain, sums):
+    """The gradient of x W_gate, given g's; those of gain and bias are added to `sums`."""
+    dg = dg * gate
+    dg *= 1.0 - gate
+    sums["gain"].append(sum_of_rows(xp, dg * normed))
+    sums["bias"].append(sum_of_rows(xp, dg))
+    return normalized_gradient(xp, dg if gain is None else dg * gain, normed, scale)
+
+
+def _gate_fits(x, W_gate, gain, bias):
+    fits = fit_linear(x, W_gate, gain) and fit_linear(x, W_gate, bias)
+    return fits and W_gate.shape[0] == W_gate.shape[1]
+
+
+def _tangent_gate_forward(xp, x, W_gate, gain, bias, *, eps):
+    if not _gate_fits(x, W_gate, gain, bias):
+        return None
+    gate, normed, scale = in_blocks(lambda x: _gate(xp, x, W_gate, gain, bias, eps), x)
+    return gate, (x, W_gate, gain, bias, gate, normed, scale)
+
+
+def _tangent_gate_backward(xp, g, x, W_gate, gain, bias, gate, normed, scale):
+    sums = {"gain": [], "bias": []}
+    d_logits = in_blocks(
+        lambda *rows: _gate_gradient(xp, *rows, gain, sums), g, gate, normed, scale
+    )
+    return (
+        xp.matmul(d_logits, xp.matrix_transpose(W_gate)),
+        xp.matmul(xp.matrix_transpose(as_rows(xp, x)), as_rows(xp, d_logits)),
+        None if gain is None else sum(sums["gain"]),
+        None if bias is None else sum(sums["bias"]),
+    )
+
+
+tangent_gate.fuse(_tangent_gate_forward, _tangent_gate_backward)
+
+
+def _mgt_forward(xp, x, v_raw, W_gate, W_beta, b_beta, alpha, gain, bias, *, lam, eps):
+    if (
+        not all(isinstance(number, int | float) for number in (lam, eps))
+        or tuple(x.shape) != tuple(v_raw.shape)
+        or not _gate_fits(x, W_gate, gain, bias)
+        or not fit_linear(x, W_beta, b_beta)
+        or W_beta.shape[1] not in (1, x.shape[-1])
+        or isinstance(alpha, int | float)
+        or tuple(alpha.shape) not in ((), (1,), (x.shape[-1],))
+    ):
+        return None
+
+    def of_rows(x, v):
+        gate, normed, scale = _gate(xp, x, W_gate, gain, bias, 1e-5)
+        unit = xp.tanh(xp.matmul(x, W_beta) + b_beta)
+        step = v * gate
+        step -= alpha * x
+        step *= lam * unit + eps
+        step += x
+        return step, gate, normed, scale, unit
+
+    y, *saved = in_blocks(of_rows, x, v_raw)
+    return y, (x, v_raw, W_gate, W_beta, alpha, gain, bias, lam, eps, *saved)
+
+
+def _mgt_backward(
+    xp, dy, x, v, W_gate, W_beta, alpha, gain, bias, lam, eps, gate, normed, scale, unit
+):
+    """With x' = x + β e, e = v ⊙ g − α x: dβ = dy ⊙ e, de = β dy, dv = de ⊙ g, dg = de ⊙ v."""
+    sums = {"gain": [], "bias": [], "alpha": []}
+    per_token, one_alpha = W_beta.shape[1] == 1, tuple(alpha.shape) in ((), (1,))
+
+    def of_rows(dy, x, v, gate, normed, scale, unit):
+        error = v * gate
+        error -= alpha * x
+        error *= dy
+        d_unit = sum_of_features(xp, error) if per_token else error
+        d_unit = d_unit * (lam * (1.0 - unit * unit))
+        d_error = dy * (lam * unit + eps)
+        d_logits = _gate_gradient(xp, d_error * v, gate, normed, scale, gain, sums)
+        dx = dy - alpha * d_error
+        dx += xp.matmul(d_logits, xp.matrix_transpose(W_gate))
+        dx += xp.matmul(d_unit, xp.matrix_transpose(W_beta))
+        dv = d_error * gate
+        d_error *= x
+        sums["alpha"].append(sum_of_rows(xp, d_error))
+        return dx, dv, d_logits, d_unit
+
+    dx, dv, d_logits, d_unit = in_blocks(of_rows, dy, x, v, gate, normed, scale, unit)
+    columns = xp.matrix_transpose(as_rows(xp, x))
+    d_alpha = -sum(sums["alpha"])
+    if one_alpha:
+        d_alpha = sum_of_features(xp, d_alpha)
+    return (
+        dx,
+        dv,
+        xp.matmul(columns, as_rows(xp, d_logits)),
+        xp.matmul(columns, as_rows(xp, d_unit)),
+        sum_of_rows(xp, d_unit),
+        xp.reshape(d_alpha, alpha.shape),
+        None if gain is None else sum(sums["gain"]),
+        None if bias is None else sum(sums["bias"]),
+    )
+
+
+mgt_residual.fuse(_mgt_forward, _mgt_backward)
 
 
 def init_mgt_residual(

@@ -1,10 +1,17 @@
 """Layer norm and RMS norm, over the last axis."""
 
-from mgt_np.arrays import operands
+from mgt_np.arrays import (
+    fusable,
+    in_blocks,
+    mean_of_features,
+    operands,
+    sum_of_rows,
+)
 from mgt_np.arrays.checks import at_least, same_size
 from mgt_np.arrays.initial import constant
 
 
+@fusable
 def layer_norm(x, gain=None, bias=None, *, eps=1e-5):
     """Centre each token and scale it to unit variance (Ba, Kiros & Hinton, 1607.06450, eq. 4).
 
@@ -23,6 +30,7 @@ def layer_norm(x, gain=None, bias=None, *, eps=1e-5):
     return y if bias is None else y + bias
 
 
+@fusable
 def rms_norm(x, gain=None, *, eps=1e-6):
     """Scale each token to unit root mean square (Zhang & Sennrich, 1910.07467, eq. 4).
 
@@ -45,6 +53,85 @@ def _same_features(x, **vectors):
         if vector.ndim != 1:
             raise ValueError(f"expected {name} to be a vector, got shape {tuple(vector.shape)}")
         same_size("features", **{name: vector.shape[0], "x": x.shape[-1]})
+
+
+def normalized(xp, x, eps):
+    """Return x̂ = (x − μ)/√(σ² + ε) and 1/√(σ² + ε)."""
+    centred = x - mean_of_features(xp, x)
+    centred -= mean_of_features(xp, centred)  # what the first mean lost by rounding
+    scale = mean_of_features(xp, centred * centred)
+    scale += eps
+    scale **= -0.5
+    centred *= scale
+    return centred, scale
+
+
+def normalized_gradient(xp, g, normed, scale):
+    """Return (g − mean g − x̂ mean(g ⊙ x̂))/√(σ² + ε), what x̂'s gradient g says of x."""
+    along = normed * mean_of_features(xp, g * normed)
+    along += mean_of_features(xp, g)
+    along = g - along
+    along *= scale
+    return along
+
+
+def _layer_norm_forward(xp, x, gain, bias, *, eps):
+    if not _fit(x, gain, bias):
+        return None
+
+    def of_rows(x):
+        normed, scale = normalized(xp, x, eps)
+        y = normed if gain is None else normed * gain
+        return y if bias is None else y + bias, normed, scale
+
+    y, normed, scale = in_blocks(of_rows, x)
+    return y, (normed, scale, gain, bias)
+
+
+def _layer_norm_backward(xp, g, normed, scale, gain, bias):
+    of_gain = []
+
+    def of_rows(g, normed, scale):
+        if gain is not None:
+            of_gain.append(sum_of_rows(xp, g * normed))
+            g = g * gain
+        return normalized_gradient(xp, g, normed, scale)
+
+    dx = in_blocks(of_rows, g, normed, scale)
+    return (
+        dx,
+        None if gain is None else sum(of_gain),
+        None if bias is None else sum_of_rows(xp, g),
+    )
+
+
+layer_norm.fuse(_layer_norm_forward, _layer_norm_backward)
+
+
+def _rms_norm_forward(xp, x, gain, *, eps):
+    if not _fit(x, gain):
+        return None
+    scale = mean_of_features(xp, x * x)
+    scale += eps
+    scale **= -0.5
+    normed = x * scale
+    return normed if gain is None else normed * gain, (normed, scale, gain)
+
+
+def _rms_norm_backward(xp, g, normed, scale, gain):
+    """dx = (g' − x̂ mean(g' ⊙ x̂))/√(mean(x²) + ε) for g' = g ⊙ gain."""
+    along = g if gain is None else g * gain
+    dx = normed * mean_of_features(xp, along * normed)
+    dx = along - dx
+    dx *= scale
+    return dx, None if gain is None else sum_of_rows(xp, g * normed)
+
+
+rms_norm.fuse(_rms_norm_forward, _rms_norm_backward)
+
+
+def _fit(x, *vectors):
+    return x.ndim > 0 and all(v is None or tuple(v.shape) == (x.shape[-1],) for v in vectors)
 
 
 def init_layer_norm(d, *, dtype="float64"):
