@@ -1,6 +1,8 @@
 """What holds for every measure: gradients, array libraries, dtypes, errors of wrong states."""
 
 import inspect
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,8 +46,14 @@ CASES = (
     Case("state_norm", analysis.state_norm, (WIDE,)),
     Case("attention_entropy", analysis.attention_entropy, (WEIGHTS,)),
 )
+# Later families of measures have their rows in tests/cases_<family>.py.
+FAMILIES = [import_module(path.stem) for path in sorted(Path(__file__).parent.glob("cases_*.py"))]
+CASES += tuple(case for family in FAMILIES for case in getattr(family, "MEASURE_CASES", ()))
 FUNCTIONS = {name for name in analysis.__all__ if inspect.isfunction(getattr(analysis, name))}
-OF_STATES = sorted(FUNCTIONS - {"attention_entropy"})
+OF_OTHER_THINGS = {"attention_entropy"}.union(
+    *(getattr(family, "NOT_OF_STATES", ()) for family in FAMILIES)
+)
+OF_STATES = sorted(FUNCTIONS - OF_OTHER_THINGS)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -1,6 +1,8 @@
 """What holds for every layer: gradients, array libraries, dtypes, and errors of mixed arrays."""
 
 import inspect
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,6 +170,9 @@ CASES = (
         (X, normal(2, 3, 8), *GATE),
     ),
 )
+# Later families of layers have their rows in tests/cases_<family>.py.
+FAMILIES = [import_module(path.stem) for path in sorted(Path(__file__).parent.glob("cases_*.py"))]
+CASES += tuple(case for family in FAMILIES for case in getattr(family, "LAYER_CASES", ()))
 MIXABLE = [case for case in CASES if len(case.arrays) + len(case.constants) > 1]
 
 NOT_DIFFERENTIATED = {
@@ -224,6 +229,8 @@ def test_parameters_are_named_like_arguments(rng):
         "multi_head_attention": (layers.init_multi_head_attention(rng, 4), ["x"]),
         "mgt_residual": (layers.init_mgt_residual(rng, 4), ["x", "v_raw"]),
     }
+    for family in FAMILIES:
+        params |= getattr(family, "parameters", lambda rng: {})(rng)
     assert {f"init_{name}" for name in params} == {n for n in FUNCTIONS if n.startswith("init_")}
     for name, (keys, inputs) in params.items():
         arguments = inspect.signature(getattr(layers, name)).parameters.values()

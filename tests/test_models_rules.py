@@ -126,8 +126,9 @@ def test_one_seed_gives_every_rule_the_same_embeddings_and_sublayers(config):
     for block, other in zip(ours["blocks"], theirs["blocks"], strict=True):
         for sublayer in ("attention", "feed_forward"):
             assert block[sublayer].keys() == other[sublayer].keys()
+            gains = RESIDUAL_RULES[config.residual].gains(config)
             for name, weights in block[sublayer].items():
-                assert np.array_equal(weights, other[sublayer][name])
+                assert np.array_equal(weights, other[sublayer][name] * gains.get(name, 1.0))
 
 
 def test_no_two_weight_matrices_are_drawn_alike(config, rng):

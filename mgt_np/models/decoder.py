@@ -45,9 +45,13 @@ def init_transformer(rng, config):
 
 def _init_block(rng, config, rule, options):
     of_attention, of_hidden, *of_rule = rng.spawn(4)
+    attention = init_multi_head_attention(of_attention, config.d_model, **options)
+    hidden = init_feed_forward(of_hidden, config.d_model, config.d_ff, **options)
+    for name, gain in rule.gains(config).items():
+        (attention if name in attention else hidden)[name] *= gain
     return {
-        "attention": init_multi_head_attention(of_attention, config.d_model, **options),
-        "feed_forward": init_feed_forward(of_hidden, config.d_model, config.d_ff, **options),
+        "attention": attention,
+        "feed_forward": hidden,
         "attention_residual": rule.init(of_rule[0], config),
         "feed_forward_residual": rule.init(of_rule[1], config),
     }

@@ -9,6 +9,10 @@ def _same(x, *_):
     return x
 
 
+def _no_gains(config):
+    return {}
+
+
 @dataclass(frozen=True)
 class ResidualRule:
     """How x_{l+1} is made of x_l and a sub-layer F: all that tells two architectures apart here.
@@ -17,7 +21,8 @@ class ResidualRule:
     `update(x, F, params, config)` gives x_{l+1}, calling F itself on whatever input it wants.
     `final_norm`: whether a last layer norm stands before the output, as pre-norm needs.
     `expand(x, config)` makes the rule's state of the embedding, `read(state, config)` one stream of
-    the state again; a rule with one stream leaves both out.
+    the state again; a rule with one stream leaves both out. `gains(config)` are factors on the
+    initial weights of the sub-layers, by their names: {"W_o": 0.5}.
     """
 
     equation: str
@@ -26,3 +31,4 @@ class ResidualRule:
     final_norm: bool
     expand: Callable[..., Any] = _same
     read: Callable[..., Any] = _same
+    gains: Callable[..., dict] = _no_gains
