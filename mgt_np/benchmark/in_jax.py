@@ -67,7 +67,10 @@ def _attention(x, p, n_heads):
     *batch, n, d = x.shape
     qkv = (x @ p["W_qkv"] + p["b_qkv"]).reshape(*batch, n, 3, n_heads, d // n_heads)
     q, k, v = (qkv[..., i, :, :] for i in range(3))
-    heads = jax.nn.dot_product_attention(q, k, v, is_causal=True)
+    # A few percent faster on a processor than `jax.nn.dot_product_attention`.
+    scores = jnp.einsum("...qhd,...khd->...hqk", q, k) * (n_heads / d) ** 0.5
+    scores = jnp.where(jnp.tri(n, dtype=bool), scores, jnp.finfo(scores.dtype).min)
+    heads = jnp.einsum("...hqk,...khd->...qhd", jax.nn.softmax(scores), v)
     return heads.reshape(x.shape) @ p["W_o"] + p["b_o"]
 
 

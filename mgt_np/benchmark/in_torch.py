@@ -74,14 +74,18 @@ def _feed_forward(x, p):
     return F.linear(F.gelu(F.linear(x, p["W_1"], p["b_1"])), p["W_2"], p["b_2"])
 
 
-def _logits(params, tokens, config):
+def _block(x, p, config):
     update = RULES[config.residual]
+    attention = functools.partial(_attention, p=p["attention"], n_heads=config.n_heads)
+    x = update(x, attention, p["attention_residual"], config)
+    feed_forward = functools.partial(_feed_forward, p=p["feed_forward"])
+    return update(x, feed_forward, p["feed_forward_residual"], config)
+
+
+def _logits(params, tokens, config, block):
     x = F.embedding(tokens, params["tokens"]) + params["positions"][: tokens.shape[-1]]
-    for block in params["blocks"]:
-        attention = functools.partial(_attention, p=block["attention"], n_heads=config.n_heads)
-        x = update(x, attention, block["attention_residual"], config)
-        feed_forward = functools.partial(_feed_forward, p=block["feed_forward"])
-        x = update(x, feed_forward, block["feed_forward_residual"], config)
+    for p in params["blocks"]:
+        x = block(x, p, config)
     if RESIDUAL_RULES[config.residual].final_norm:
         x = _norm(x, **params["final_norm"])
     return F.linear(x, params["W_out"])
@@ -93,15 +97,12 @@ def build(config, params, tokens, *, compiled=False):
     tokens = torch.as_tensor(tokens)
     inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
 
+    # One block, compiled once for all layers: the whole of a hundred takes minutes to compile.
+    block = torch.compile(_block, dynamic=False) if compiled else _block
+
     def loss():
-        logits = _logits(params, inputs, config)
+        logits = _logits(params, inputs, config, block)
         return F.cross_entropy(logits.flatten(0, -2), targets.flatten())
-
-    def logits():
-        return _logits(params, inputs, config)
-
-    if compiled:
-        loss, logits = torch.compile(loss, dynamic=False), torch.compile(logits, dynamic=False)
 
     def step():
         for leaf in leaves:
@@ -112,7 +113,7 @@ def build(config, params, tokens, *, compiled=False):
 
     @torch.inference_mode()
     def forward():
-        return logits()
+        return _logits(params, inputs, config, block)
 
     return Implementation(step, forward, back, compiles=compiled)
 

@@ -6,9 +6,10 @@ from .run import OURS
 def lines(record):
     """Yield the lines of the report."""
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    load = "not known" if record["load"] is None else f"{record['load']:.1f}"
     threads = ", ".join(f"{name} {n}" for name, n in record["threads"].items())
     yield f"{record['shape']}, {record['rule']}, float32, {record['rounds']} rounds side by side"
-    yield f"{record['processor']}; {threads}; {versions}"
+    yield f"{record['processor']}; {threads}; load before {load}; {versions}"
     for name, why in record["left_out"].items():
         yield f"left out: {name}: {why}"
     yield ""
@@ -48,4 +49,4 @@ def _gemm(gemm):
     )
     if gemm["counted_flops"] != gemm["flops"]:
         share = gemm["counted_flops"] / gemm["flops"]
-        yield f"of the step's products by the formula, {share:.3f} were seen"
+        yield f"operations seen in `matmul`: {share:.3f} of those of the formula"

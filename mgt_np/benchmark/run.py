@@ -29,6 +29,7 @@ def benchmark(shape="wide", rule="mgt", names=None, *, rounds=15, command=None):
     one_of(RESIDUAL_RULES, **{"the rule": rule})
     if rounds < 1:
         raise ValueError(f"expected at least 1 round, got {rounds}")
+    machine = _machine()
     built, left_out = _build(names or IMPLEMENTATIONS, SHAPES[shape], rule)
     results = _first_step(built, left_out)
     expected = results[OURS]
@@ -43,7 +44,7 @@ def benchmark(shape="wide", rule="mgt", names=None, *, rounds=15, command=None):
         "limit": LIMIT,
         "differences": differences,
         "left_out": left_out,
-        **_machine(),
+        **machine,
         "command": command,
     }
     if not record["agree"]:
@@ -103,6 +104,7 @@ def _medians(seconds):
 
 
 def _machine():
+    """What the times depend on; `load` is that of others, before anything here has run."""
     packages = ("mgt-np", "numpy", "autograd", "array-api-compat", "torch", "jax", "scipy")
     found = {"python": platform.python_version()}
     for name in packages:
@@ -110,7 +112,13 @@ def _machine():
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    return {"versions": found, "processor": _processor(), "threads": _threads()}
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return {
+        "versions": found,
+        "processor": _processor(),
+        "threads": _threads(),
+        "load": load,
+    }
 
 
 def _processor():
