@@ -138,7 +138,7 @@ def _benchmark(arguments, command):
 
     if "OPENBLAS_CORETYPE" in os.environ:
         print("mgt-np: OPENBLAS_CORETYPE is set: it slows NumPy; unset it", file=sys.stderr)
-    names = arguments.implementations and arguments.implementations.split(",")
+    names = arguments.implementations and arguments.implementations.replace(" ", "").split(",")
     record = benchmark.benchmark(
         arguments.shape, arguments.rule, names, rounds=arguments.rounds, command=command
     )

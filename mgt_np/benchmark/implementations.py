@@ -8,6 +8,8 @@ from typing import Any
 
 from mgt_np.arrays.checks import one_of
 
+from .shapes import problem
+
 # name: (the package it needs, the file here, the function that builds it)
 IMPLEMENTATIONS = {
     "mgt_np": ("mgt_np", "ours", "build"),
@@ -44,3 +46,12 @@ def builder(name, rule):
     if rule not in module.RULES:
         return None, f"not written there under the rule {rule}"
     return getattr(module, function), None
+
+
+def ready_step(name, shape, rule):
+    """Return the training step of an implementation that is here, compiled if it compiles."""
+    build, _ = builder(name, rule)
+    implementation = build(*problem(shape, rule))
+    if implementation.compiles:
+        implementation.step()
+    return implementation.step

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from mgt_np.arrays.checks import one_of
 from mgt_np.models import RESIDUAL_RULES
 
-from .implementations import IMPLEMENTATIONS, builder
+from .implementations import IMPLEMENTATIONS, builder, ready_step
 from .measuring import LIMIT, difference, interleaved, peak_bytes
 from .products import rates
 from .shapes import SHAPES, problem
@@ -84,19 +84,22 @@ def _measured(built, shape, rule, rounds):
     steps = {name: each.step for name, each in built.items()}
     forwards = {name: each.forward for name, each in built.items()}
     with tqdm(total=2 * (rounds + 1) * len(built), desc="rounds", leave=False) as bar:
-        of_steps = _medians(interleaved(steps, rounds, bar.update))
-        of_forwards = _medians(interleaved(forwards, rounds, bar.update))
+        seconds = {
+            "step": interleaved(steps, rounds, bar.update),
+            "forward": interleaved(forwards, rounds, bar.update),
+        }
+    of_steps, of_forwards = (_medians(of_all) for of_all in seconds.values())
     gemm = rates(steps[OURS], of_steps[OURS], shape, rule)
     rows = [
         {
             "implementation": name,
             "step_seconds": of_steps[name],
             "forward_seconds": of_forwards[name],
-            "peak_bytes": peak_bytes(name, shape, rule),
+            "peak_bytes": peak_bytes(ready_step, name, shape, rule),
         }
         for name in tqdm(built, desc="memory", leave=False)
     ]
-    return {"rows": rows, "gemm": gemm}
+    return {"rows": rows, "gemm": gemm, "seconds": seconds}
 
 
 def _medians(seconds):
