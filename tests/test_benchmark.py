@@ -213,12 +213,17 @@ def test_a_peer_without_the_rule_is_left_out(small, monkeypatch, capsys):
     assert "left out: autograd: not written there under the rule mgt" in capsys.readouterr().out
 
 
-def test_what_does_not_compile_is_left_out(small, monkeypatch):
+@pytest.mark.parametrize("compiles", [True, False])
+def test_what_does_not_compile_is_left_out(compiles, small, monkeypatch):
     def step():
         raise RuntimeError("no compiler\nand more")
 
-    broken = Implementation(step, step, lambda *result: result, compiles=True)
+    broken = Implementation(step, step, lambda *result: result, compiles=compiles)
     monkeypatch.setattr("mgt_np.benchmark.in_autograd.build", lambda *model: broken)
+    if not compiles:  # a bug, then
+        with pytest.raises(RuntimeError, match="no compiler"):
+            run.benchmark(names=["autograd"], rounds=1)
+        return
     record = run.benchmark(names=["autograd"], rounds=1)
     assert record["left_out"] == {"autograd": "does not compile here: RuntimeError: no compiler"}
     assert [row["implementation"] for row in record["rows"]] == ["mgt_np"]
