@@ -206,6 +206,13 @@ def test_the_table_names_what_was_measured_and_what_was_not(small, bare, capsys)
     assert "seen in `matmul`" not in printed
 
 
+@pytest.mark.parametrize("load", [0.2, 1.5])
+def test_a_busy_machine_is_named(load, small, monkeypatch, capsys):
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+    assert cli.main(["benchmark", "--implementations", "mgt_np", "--rounds", "1"]) == 0
+    assert ("not idle" in capsys.readouterr().out) == (load > 1.0)
+
+
 def test_a_peer_without_the_rule_is_left_out(small, monkeypatch, capsys):
     monkeypatch.setattr("mgt_np.benchmark.in_autograd.RULES", {})
     command = ["benchmark", "--rounds", "1", "--implementations", "autograd"]

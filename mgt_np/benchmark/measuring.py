@@ -42,19 +42,27 @@ def interleaved(functions, rounds, tick=lambda: None):
     """Call each function once a round, and return the seconds of each: a dict of lists.
 
     One round before them is not counted. Before its turn each function is called once more,
-    uncounted, after a pause: threads of another library spin for a while when their work is done,
-    and its arrays have taken the caches; without both, who comes after whom decides the times.
+    uncounted, after a pause and a collection of garbage: threads of another library spin for a
+    while when their work is done, its arrays have taken the caches, and its garbage would be
+    collected in the time of the next. Without this, who comes after whom decides the times. What
+    is there before the first round is kept out of Python's collections.
     """
     seconds = {name: [] for name in functions}
-    for i in range(rounds + 1):
-        for name, function in functions.items():
-            time.sleep(PAUSE)
-            function()
-            start = time.perf_counter()
-            function()
-            if i:
-                seconds[name].append(time.perf_counter() - start)
-            tick()
+    gc.collect()
+    gc.freeze()
+    try:
+        for i in range(rounds + 1):
+            for name, function in functions.items():
+                gc.collect()
+                time.sleep(PAUSE)
+                function()
+                start = time.perf_counter()
+                function()
+                if i:
+                    seconds[name].append(time.perf_counter() - start)
+                tick()
+    finally:
+        gc.unfreeze()
     return seconds
 
 

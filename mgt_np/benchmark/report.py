@@ -10,6 +10,8 @@ def lines(record):
     threads = ", ".join(f"{name} {n}" for name, n in record["threads"].items())
     yield f"{record['shape']}, {record['rule']}, float32, {record['rounds']} rounds side by side"
     yield f"{record['processor']}; {threads}; load before {load}; {versions}"
+    if record["load"] is not None and record["load"] > 0.5:
+        yield "the machine was not idle: threads that wait for each other may have waited long"
     for name, why in record["left_out"].items():
         yield f"left out: {name}: {why}"
     yield ""
