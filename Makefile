@@ -4,7 +4,7 @@ BIN = $(VENV)/bin
 
 LIBRARIES ?= torch jax
 
-.PHONY: help reproduce test libraries table lint format clean
+.PHONY: help reproduce test libraries table benchmark lint format clean
 
 help: ## show these targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -22,6 +22,9 @@ libraries: $(VENV)/installed-libraries ## run the suite on PyTorch's and JAX's a
 
 table: $(VENV)/installed-libraries ## the same on all of them, and write the README's table of it
 	$(ON_JAX) $(BIN)/python -m pytest --support-table README.md
+
+benchmark: $(VENV)/installed-for-benchmarks ## time step and forward pass, beside the last time's
+	$(BIN)/python -m pytest benchmarks --benchmark-autosave --benchmark-compare
 
 lint: $(VENV)/installed-for-tests ## check the code's style alone
 	$(BIN)/ruff check
@@ -46,6 +49,10 @@ $(VENV)/installed-for-tests: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $(VENV)/installed $@
+
+$(VENV)/installed-for-benchmarks: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	touch $@
 
 $(VENV)/installed-libraries: $(VENV)/installed-for-tests
 	$(BIN)/python -m pip install --quiet $(LIBRARIES)

@@ -1,7 +1,8 @@
-"""The command line: `mgt-np reproduce` and `mgt-np info`."""
+"""The command line: `mgt-np reproduce`, `mgt-np benchmark` and `mgt-np info`."""
 
 import argparse
 import dataclasses
+import json
 import os
 import shlex
 import shutil
@@ -57,6 +58,18 @@ def _parser():
     reproduce.add_argument("--device", metavar="D", help="one of the library's devices")
     reproduce.add_argument("--dtype", choices=("float32", "float64"), default="float64")
     reproduce.set_defaults(command=_reproduce)
+
+    benchmark = commands.add_parser(
+        "benchmark", help="training step and forward pass beside the peers that are installed"
+    )
+    benchmark.add_argument("--shape", default="wide", help="wide (default), deep or tiny")
+    benchmark.add_argument("--rule", default="mgt", help="residual rule; default: mgt")
+    benchmark.add_argument(
+        "--implementations", metavar="A,B,C", help="those alone, beside mgt_np; default: all"
+    )
+    benchmark.add_argument("--rounds", type=int, default=15, metavar="N", help="default: 15")
+    benchmark.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    benchmark.set_defaults(command=_benchmark)
 
     info = commands.add_parser("info", help="versions, array libraries, devices and data found")
     info.set_defaults(command=_info)
@@ -118,6 +131,21 @@ def _settings(experiment, arguments):
         settings,
         **{name: v for name, v in changes.items() if v is not None and name in fields},
     )
+
+
+def _benchmark(arguments, command):
+    from mgt_np import benchmark
+
+    if "OPENBLAS_CORETYPE" in os.environ:
+        print("mgt-np: OPENBLAS_CORETYPE is set: it slows NumPy; unset it", file=sys.stderr)
+    names = arguments.implementations and arguments.implementations.replace(" ", "").split(",")
+    record = benchmark.benchmark(
+        arguments.shape, arguments.rule, names, rounds=arguments.rounds, command=command
+    )
+    print(json.dumps(record, indent=2) if arguments.json else "\n".join(benchmark.lines(record)))
+    if not record["agree"]:
+        print("mgt-np: the implementations differ; nothing was timed", file=sys.stderr)
+    return 0 if record["agree"] else 1
 
 
 def _info(arguments, command):

@@ -22,10 +22,11 @@ BELOW = {
     "data": {"arrays"},
     "training": {"arrays", "layers", "models"},
     "crosscheck": {"arrays", "layers"},
+    "benchmark": {"arrays", "layers", "models"},
     "plotting": {"arrays", "analysis"},
     "experiments": {"arrays", "layers", "models", "analysis", "data", "training", "plotting"},
 }
-BELOW["__init__"] = BELOW.keys() - {"plotting"}
+BELOW["__init__"] = BELOW.keys() - {"plotting", "benchmark"}
 BELOW["cli"] = BELOW["__main__"] = {*BELOW, "cli"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))

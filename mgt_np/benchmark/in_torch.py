@@ -1,0 +1,140 @@
+"""The decoder in PyTorch's own functions, eager and compiled."""
+
+import functools
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from mgt_np.arrays import leaves_with_paths
+from mgt_np.arrays.trees import rebuild
+from mgt_np.models import RESIDUAL_RULES
+
+from .implementations import Implementation
+from .packing import packed, unpacked
+
+
+def _norm(x, gain, bias):
+    return F.layer_norm(x, x.shape[-1:], gain, bias, 1e-5)
+
+
+def _gate(x, p):
+    return torch.sigmoid(_norm(F.linear(x, p["W_gate"]), p["gain"], p["bias"]))
+
+
+def _beta(x, p, config):
+    return config.mgt_lam * torch.tanh(F.linear(x, p["W_beta"], p["b_beta"])) + config.mgt_eps
+
+
+def _none(x, f, p, config):
+    return f(_norm(x, **p["norm"]))
+
+
+def _post_ln(x, f, p, config):
+    return _norm(x + f(x), **p["norm"])
+
+
+def _pre_ln(x, f, p, config):
+    return x + f(_norm(x, **p["norm"]))
+
+
+def _mgt(x, f, p, config):
+    v, p = f(_norm(x, **p["norm"])), p["update"]
+    return x + _beta(x, p, config) * (v * _gate(x, p) - p["alpha"] * x)
+
+
+def _mgt_mhc_only(x, f, p, config):
+    return x + f(_norm(x, **p["norm"])) * _gate(x, p["update"])
+
+
+def _mgt_ddl_only(x, f, p, config):
+    v, p = f(_norm(x, **p["norm"])), p["update"]
+    return x + _beta(x, p, config) * (v - p["alpha"] * x)
+
+
+RULES = {
+    "none": _none,
+    "post_ln": _post_ln,
+    "pre_ln": _pre_ln,
+    "mgt": _mgt,
+    "mgt_mhc_only": _mgt_mhc_only,
+    "mgt_ddl_only": _mgt_ddl_only,
+}
+
+
+def _attention(x, p, n_heads):
+    *batch, n, d = x.shape
+    qkv = F.linear(x, p["W_qkv"], p["b_qkv"]).view(*batch, n, 3, n_heads, d // n_heads)
+    q, k, v = qkv.transpose(-2, -4).unbind(-3)  # each (..., n_heads, n, d_head)
+    heads = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return F.linear(heads.transpose(-2, -3).reshape(x.shape), p["W_o"], p["b_o"])
+
+
+def _feed_forward(x, p):
+    return F.linear(F.gelu(F.linear(x, p["W_1"], p["b_1"])), p["W_2"], p["b_2"])
+
+
+def _block(x, p, config):
+    update = RULES[config.residual]
+    attention = functools.partial(_attention, p=p["attention"], n_heads=config.n_heads)
+    x = update(x, attention, p["attention_residual"], config)
+    feed_forward = functools.partial(_feed_forward, p=p["feed_forward"])
+    return update(x, feed_forward, p["feed_forward_residual"], config)
+
+
+def _logits(params, tokens, config, block):
+    x = F.embedding(tokens, params["tokens"]) + params["positions"][: tokens.shape[-1]]
+    for p in params["blocks"]:
+        x = block(x, p, config)
+    if RESIDUAL_RULES[config.residual].final_norm:
+        x = _norm(x, **params["final_norm"])
+    return F.linear(x, params["W_out"])
+
+
+def build(config, params, tokens, *, compiled=False):
+    params, back = _leaves(packed(params))
+    leaves = [leaf for _, leaf in leaves_with_paths(params)]
+    tokens = torch.as_tensor(tokens)
+    inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+
+    # One block, compiled once for all layers: the whole of a hundred takes minutes to compile.
+    block = torch.compile(_block, dynamic=False) if compiled else _block
+
+    def loss():
+        logits = _logits(params, inputs, config, block)
+        return F.cross_entropy(logits.flatten(0, -2), targets.flatten())
+
+    def step():
+        for leaf in leaves:
+            leaf.grad = None
+        value = loss()
+        value.backward()
+        return value.detach(), [leaf.grad for leaf in leaves]
+
+    @torch.inference_mode()
+    def forward():
+        return _logits(params, inputs, config, block)
+
+    return Implementation(step, forward, back, compiles=compiled)
+
+
+def build_compiled(config, params, tokens):
+    return build(config, params, tokens, compiled=True)
+
+
+def _leaves(params):
+    """The parameters as leaves with matrices (out, in), and the way back for their gradients."""
+
+    def turned(path, x):
+        return np.ascontiguousarray(x.T) if "['W_" in path else x
+
+    paths = [path for path, _ in leaves_with_paths(params)]
+
+    def back(loss, gradients):
+        arrays = (turned(*pair) for pair in zip(paths, (g.numpy() for g in gradients), strict=True))
+        return loss.item(), unpacked(rebuild(params, arrays))
+
+    tensors = (
+        torch.tensor(turned(path, x), requires_grad=True) for path, x in leaves_with_paths(params)
+    )
+    return rebuild(params, tensors), back

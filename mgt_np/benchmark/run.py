@@ -1,0 +1,141 @@
+"""The benchmark: build, hold against each other, time, weigh."""
+
+import os
+import platform
+import statistics
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mgt_np.arrays.checks import one_of
+from mgt_np.models import RESIDUAL_RULES
+
+from .implementations import IMPLEMENTATIONS, builder, ready_step
+from .measuring import LIMIT, difference, interleaved, peak_bytes
+from .products import rates
+from .shapes import SHAPES, problem
+
+OURS = "mgt_np"
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "XLA_FLAGS")
+
+
+def benchmark(shape="wide", rule="mgt", names=None, *, rounds=15, command=None):
+    """Measure every implementation that is here, and return what `report` prints: a dict.
+
+    `agree` says whether all gradients agree with ours within `limit`; only then is it timed.
+    """
+    one_of(SHAPES, **{"the shape": shape})
+    one_of(RESIDUAL_RULES, **{"the rule": rule})
+    if rounds < 1:
+        raise ValueError(f"expected at least 1 round, got {rounds}")
+    machine = _machine()
+    built, left_out = _build(names or IMPLEMENTATIONS, SHAPES[shape], rule)
+    results = _first_step(built, left_out)
+    expected = results[OURS]
+    differences = {
+        name: difference(result, expected) for name, result in results.items() if name != OURS
+    }
+    record = {
+        "shape": shape,
+        "rule": rule,
+        "rounds": rounds,
+        "agree": all(x <= LIMIT for x in differences.values()),
+        "limit": LIMIT,
+        "differences": differences,
+        "left_out": left_out,
+        **machine,
+        "command": command,
+    }
+    if not record["agree"]:
+        return record | {"rows": [], "gemm": None}
+    return record | _measured(built, SHAPES[shape], rule, rounds)
+
+
+def _build(names, shape, rule):
+    built, left_out = {}, {}
+    config, params, tokens = problem(shape, rule)
+    for name in dict.fromkeys((OURS, *names)):
+        build, why = builder(name, rule)
+        if build is None:
+            left_out[name] = why
+        else:
+            built[name] = build(config, params, tokens)
+    return built, left_out
+
+
+def _first_step(built, left_out):
+    """Loss and gradients of all; what cannot compile on this machine is left out."""
+    results = {}
+    for name, implementation in tqdm(list(built.items()), desc="first steps", leave=False):
+        try:
+            results[name] = implementation.to_host(*implementation.step())
+            implementation.forward()
+        except Exception as error:  # a compiler raises errors of its own
+            if not implementation.compiles:
+                raise
+            del built[name]
+            reason = str(error).strip().partition("\n")[0]
+            left_out[name] = f"does not compile here: {type(error).__name__}: {reason}"
+    return results
+
+
+def _measured(built, shape, rule, rounds):
+    steps = {name: each.step for name, each in built.items()}
+    forwards = {name: each.forward for name, each in built.items()}
+    with tqdm(total=2 * (rounds + 1) * len(built), desc="rounds", leave=False) as bar:
+        seconds = {
+            "step": interleaved(steps, rounds, bar.update),
+            "forward": interleaved(forwards, rounds, bar.update),
+        }
+    of_steps, of_forwards = (_medians(of_all) for of_all in seconds.values())
+    gemm = rates(steps[OURS], of_steps[OURS], shape, rule)
+    rows = [
+        {
+            "implementation": name,
+            "step_seconds": of_steps[name],
+            "forward_seconds": of_forwards[name],
+            "peak_bytes": peak_bytes(ready_step, name, shape, rule),
+        }
+        for name in tqdm(built, desc="memory", leave=False)
+    ]
+    return {"rows": rows, "gemm": gemm, "seconds": seconds}
+
+
+def _medians(seconds):
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def _machine():
+    """What the times depend on; `load` is that of others, before anything here has run."""
+    packages = ("mgt-np", "numpy", "autograd", "array-api-compat", "torch", "jax", "scipy")
+    found = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return {
+        "versions": found,
+        "processor": _processor(),
+        "threads": _threads(),
+        "load": load,
+    }
+
+
+def _processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        return named[0]
+    except (OSError, IndexError):
+        return platform.processor() or platform.machine()
+
+
+def _threads():
+    """Processors this process may use, and the environment that says how many threads it may."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    n = len(allowed(0)) if allowed else os.cpu_count()
+    threads = {"processors": n}
+    return threads | {name: os.environ[name] for name in THREADS if name in os.environ}
