@@ -2,6 +2,7 @@
 
 from .blocks import in_blocks
 from .boxes import device, on_host
+from .checkpoint import checkpoint
 from .fused import composed, fusable
 from .gradients import grad, value_and_grad
 from .libraries import Place, move, place
@@ -24,6 +25,7 @@ __all__ = [
     "array_namespace",
     "as_float_array",
     "as_rows",
+    "checkpoint",
     "composed",
     "device",
     "fusable",

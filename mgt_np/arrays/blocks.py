@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-BLOCK_BYTES = 2**19  # of one array: a handful of them fit a second-level cache
+BLOCK_BYTES = 2**18  # of one array: a handful of them fit a second-level cache
 
 
 def in_blocks(function, *arrays, n_axes=None, widest=1):

@@ -44,8 +44,9 @@ def interleaved(functions, rounds, tick=lambda: None):
     One round before them is not counted. Before its turn each function is called once more,
     uncounted, after a pause and a collection of garbage: threads of another library spin for a
     while when their work is done, its arrays have taken the caches, and its garbage would be
-    collected in the time of the next. Without this, who comes after whom decides the times. What
-    is there before the first round is kept out of Python's collections.
+    collected in the time of the next. Without this, who comes after whom decides the times. A
+    result is kept until the next is there, as in a training loop. What is there before the first
+    round is kept out of Python's collections.
     """
     seconds = {name: [] for name in functions}
     gc.collect()
@@ -55,11 +56,12 @@ def interleaved(functions, rounds, tick=lambda: None):
             for name, function in functions.items():
                 gc.collect()
                 time.sleep(PAUSE)
-                function()
+                kept = function()
                 start = time.perf_counter()
-                function()
+                kept = function()
                 if i:
                     seconds[name].append(time.perf_counter() - start)
+                del kept
                 tick()
     finally:
         gc.unfreeze()
@@ -82,8 +84,10 @@ def _peak_bytes_here(make, arguments):
     gc.collect()
     _trim()
     before, peak = _watch()
+    kept = None
     for _ in range(3):
-        step()
+        kept = step()
+    del kept
     return None if before is None else max(0, peak() - before)
 
 

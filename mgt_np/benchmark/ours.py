@@ -4,18 +4,13 @@ from contextlib import nullcontext
 
 import numpy as np
 
-from mgt_np.arrays import value_and_grad
+from mgt_np.arrays import composed, value_and_grad
 from mgt_np.layers import cross_entropy
 from mgt_np.models import RESIDUAL_RULES, transformer
 
 from .implementations import Implementation
 
 RULES = RESIDUAL_RULES
-
-
-def _composed():
-    """The context in which no layer is fused."""
-    return nullcontext()
 
 
 def build(config, params, tokens, *, form=nullcontext):
@@ -37,4 +32,4 @@ def build(config, params, tokens, *, form=nullcontext):
 
 
 def build_composed(config, params, tokens):
-    return build(config, params, tokens, form=_composed)
+    return build(config, params, tokens, form=composed)

@@ -9,8 +9,9 @@ import array_api_compat.numpy
 import numpy as np
 
 from mgt_np.arrays.boxes import TracedNumPyArray
+from mgt_np.arrays.namespace import library_of
 
-_GATED = {"mgt": (True, True), "mgt_mhc_only": (True, False), "mgt_ddl_only": (False, True)}
+_GATED = ("mgt", "mgt_mhc_only")
 
 
 def step_flops(shape, rule):
@@ -18,14 +19,14 @@ def step_flops(shape, rule):
 
         3 · 2n [L (4d² + 2Td + 2d d_ff + 2r) + d V],    n = B T tokens
 
-    per layer four projections, scores and values over all T keys (the causal half is computed
+    per layer four projections, scores and values over all T keys (the half that no query may see
     too), and the feed-forward's two; r is what the residual rule adds to each of two sub-layers:
-    d² for MGT's gate, d for its β. The backward pass has two products for each of the forward
-    pass, hence 3; nothing is counted twice where an implementation computes it again.
+    d² for MGT's gate. The backward pass has two products for each of the forward pass, hence 3;
+    nothing is counted twice where an implementation computes it again. Products with a vector are
+    left out.
     """
     d, T = shape.d_model, shape.n_tokens
-    gate, beta = _GATED.get(rule, (False, False))
-    layer = 4 * d * d + 2 * T * d + 2 * d * shape.d_ff + 2 * (gate * d * d + beta * d)
+    layer = 4 * d * d + 2 * T * d + 2 * d * shape.d_ff + 2 * (rule in _GATED) * d * d
     return 6 * shape.batch * T * (shape.n_layers * layer + d * shape.vocab_size)
 
 
@@ -37,10 +38,11 @@ class Products:
         self._inside = False
 
     def timed(self, matmul):
-        """`matmul`, counted here, unless it is called by one that is."""
+        """`matmul`, counted here, unless it is called by one that is or multiplies a vector."""
 
         def counted(x, y, *args, **kwargs):
-            if self._inside:
+            with_vector = x.ndim < 2 or y.ndim < 2 or 1 in (*x.shape[-2:], y.shape[-1])
+            if self._inside or with_vector:
                 return matmul(x, y, *args, **kwargs)
             self._inside, start = True, time.perf_counter()
             try:
@@ -56,24 +58,24 @@ class Products:
 
 @contextmanager
 def watched():
-    """Count and time NumPy's `matmul` in here, called through the Array API or by its own name.
+    """Count and time NumPy's `matmul` in here, as the layers call it or by its own name.
 
     The operator `@` on plain arrays goes past it: what it computes is in neither count nor time.
     The differentiable namespace keeps the functions that it has once looked up; its `matmul` is
     taken out, so that it looks again, here and after.
     """
     products = Products()
-    modules = (np, array_api_compat.numpy)
-    before = [module.matmul for module in modules]
+    namespaces = (np, array_api_compat.numpy, library_of(np.empty(0)).lean_xp)
+    before = [namespace.matmul for namespace in namespaces]
     kept = vars(TracedNumPyArray.xp)
     kept.pop("matmul", None)
-    for module, function in zip(modules, before, strict=True):
-        module.matmul = products.timed(function)
+    for namespace, function in zip(namespaces, before, strict=True):
+        namespace.matmul = products.timed(function)
     try:
         yield products
     finally:
-        for module, function in zip(modules, before, strict=True):
-            module.matmul = function
+        for namespace, function in zip(namespaces, before, strict=True):
+            namespace.matmul = function
         kept.pop("matmul", None)
 
 
@@ -94,7 +96,7 @@ def rates(step, step_seconds, shape, rule, *, runs=5):
     """How fast our step's matrix products run, beside the machine's own rate: a dict.
 
     The median of `runs` steps in which the products are timed one by one. `counted_flops` are those
-    that were seen; they equal `flops` where every product goes through `matmul`, once.
+    that were seen: fewer than `flops`, since attention leaves out much of what no query may see.
     """
     step()
     seen = []

@@ -197,7 +197,8 @@ def _mgt_backward(
         d_logits = _gate_gradient(xp, d_error * v, gate, normed, scale, gain, sums)
         dx = dy - alpha * d_error
         dx += xp.matmul(d_logits, xp.matrix_transpose(W_gate))
-        dx += xp.matmul(d_unit, xp.matrix_transpose(W_beta))
+        along_W = xp.matrix_transpose(W_beta)
+        dx += d_unit * along_W if per_token else xp.matmul(d_unit, along_W)
         dv = d_error * gate
         d_error *= x
         sums["alpha"].append(sum_of_rows(xp, d_error))

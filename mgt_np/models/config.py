@@ -15,6 +15,8 @@ class TransformerConfig:
 
     `weight_scale` is the standard deviation of every weight matrix, or "lecun" for 1/√fan_in;
     `embedding_scale` that of token and position vectors. `dtype` is "float64" or "float32".
+    `checkpoint_every` = k keeps one state in k blocks for the backward pass of `transformer` and
+    computes the rest a second time; None keeps everything.
     Options of MGT: λ, ε and the initial α and b_β of β = λ tanh(x W_β + b_β) + ε, and whether β is
     one number per "token" or per "channel". The paper gives no values for them; the defaults are
     ours (see `init_mgt_residual`). Raises ValueError for a setting out of range or unknown.
@@ -32,6 +34,7 @@ class TransformerConfig:
     causal: bool = True
     weight_scale: str | float = "lecun"
     embedding_scale: float = 1.0
+    checkpoint_every: int | None = None
     mgt_lam: float = 1.0
     mgt_eps: float = 0.0
     mgt_alpha: float = 0.1
@@ -44,6 +47,9 @@ class TransformerConfig:
             if not isinstance(size, Integral) or size < least:
                 raise ValueError(f"expected {name} to be an integer ≥ {least}, got {size!r}")
             object.__setattr__(self, name, int(size))
+        every = self.checkpoint_every
+        if every is not None and not (isinstance(every, Integral) and every >= 1):
+            raise ValueError(f"expected checkpoint_every to be an integer ≥ 1, got {every!r}")
         if self.d_model % self.n_heads:
             raise ValueError(
                 f"expected n_heads to divide d_model {self.d_model}, got {self.n_heads}"

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from mgt_np.arrays import array_namespace
+from mgt_np.arrays import array_namespace, checkpoint
 from mgt_np.arrays.checks import at_least
 from mgt_np.arrays.initial import normal
 from mgt_np.layers import (
@@ -61,11 +61,20 @@ def transformer(params, tokens, config):
     """Return the logits of the next token at every place.
 
     Shapes: tokens (..., N) of integers in [0, vocab), N ≤ max_tokens; result (..., N, vocab).
-    Logits at place i depend on tokens 0 … i alone (`causal=True`). Raises ValueError for too many
+    Logits at place i depend on tokens 0 … i alone (`causal=True`). With `config.checkpoint_every`
+    the backward pass keeps the state after every so many blocks and computes the rest again: the
+    same gradients for less memory. Raises ValueError for too many
     tokens, and for one out of range where `embedding` does.
     """
-    x = _states(params, tokens, config)[-1]
-    if RESIDUAL_RULES[config.residual].final_norm:
+    rule = RESIDUAL_RULES[config.residual]
+    state = rule.expand(_embed(params, tokens, config), config)
+    blocks, every = params["blocks"], config.checkpoint_every or max(config.n_layers, 1)
+    last = (len(blocks) - 1) // every * every  # its backward pass comes at once: nothing to forget
+    for i in range(0, len(blocks), every):
+        segment = _through if i == last else checkpoint(_through)
+        state = segment(state, blocks[i : i + every], config)
+    x = rule.read(state, config)
+    if rule.final_norm:
         x = layer_norm(x, **params["final_norm"])
     return linear(x, params["W_out"], name="W_out")
 
@@ -76,23 +85,26 @@ def hidden_states(params, tokens, config):
     Shapes: tokens (..., N); result (L+1, ..., N, d), read out to one stream where the rule carries
     several. Its last entry, normed where the rule wants that, times W_out is `transformer`.
     """
-    states = _states(params, tokens, config)
-    return array_namespace(states[0]).stack(states, axis=0)
-
-
-def _states(params, tokens, config):
     rule = RESIDUAL_RULES[config.residual]
     state = rule.expand(_embed(params, tokens, config), config)
     states = [rule.read(state, config)]
     for block in params["blocks"]:
+        state = _through(state, [block], config)
+        states.append(rule.read(state, config))
+    return array_namespace(states[0]).stack(states, axis=0)
+
+
+def _through(state, blocks, config):
+    """The rule's state after these blocks."""
+    rule = RESIDUAL_RULES[config.residual]
+    for block in blocks:
         attention = partial(
             multi_head_attention, **block["attention"], n_heads=config.n_heads, causal=config.causal
         )
         state = rule.update(state, attention, block["attention_residual"], config)
         hidden = partial(feed_forward, **block["feed_forward"], activation=config.activation)
         state = rule.update(state, hidden, block["feed_forward_residual"], config)
-        states.append(rule.read(state, config))
-    return states
+    return state
 
 
 def _embed(params, tokens, config):
