@@ -56,6 +56,16 @@ def test_the_fused_form_runs_by_default(layer):
     assert layer.ran[-2:] == ["forward", "backward"]
 
 
+def test_numpy_s_scalars_are_arrays(layer):
+    """What an optimizer makes of a 0-d parameter: p − 0.1 g is a scalar type of NumPy's."""
+    a = np.asarray(3.0) - 0.5
+    assert type(a) is np.float64
+    slope = grad(lambda a: total(layer(np.asarray([1.0, 2.0]), a * np.ones(2))))(a)
+    assert layer(np.float64(2.0), a) == 10.0
+    assert float(slope) == 5.0
+    assert "composed" not in layer.ran
+
+
 def test_it_is_one_node_of_the_tape(layer):
     def nodes(x):
         y = layer(x, x)

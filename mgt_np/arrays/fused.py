@@ -72,6 +72,9 @@ def fusable(layer):
                 kind = type(x)
             elif x is None or kind is float or kind is int:
                 continue
+            if isinstance(x, np.generic):  # what NumPy makes of a 0-d array
+                arrays[i] = x = np.asarray(x)
+                kind = np.ndarray
             if library is None:
                 library = library_of(x)
                 if library is None or kind in boxes or not library.is_floating(x.dtype):
@@ -101,7 +104,7 @@ def fusable(layer):
     def fuse(forward, backward):
         forms.update(forward=forward, backward=backward)
 
-    function.composed, function.fuse = layer, fuse
+    function.composed, function.fuse, function.forms = layer, fuse, forms
     return function
 
 
