@@ -71,7 +71,7 @@ COLLAPSES = (
         of="the output projection W_o (..., H d_k, d) with `n_heads`",
         when_collapsed="d_k for each head; 0 where W_o is known and its rows are independent",
         symmetry="heads that W_o sends to zero can be added: (Z + N) W_o = Z W_o for N W_o = 0",
-        remedy="a position-gated output projection, says the abstract; not in our reading of it",
+        remedy="the abstract offers a position-gated output projection; as we read it, it is none",
         source="Cirrincione, 2604.23681 (abstract)",
         sure=_OURS,
     ),

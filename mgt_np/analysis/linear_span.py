@@ -7,7 +7,8 @@ docstring says under which hypotheses it holds.
 
 A rank is that of floating numbers: singular values up to `rtol` times the largest count as zero.
 `rtol` is (max(N, d) + 16) ε unless given, ε that of the dtype the matrix came in; the choice is
-ours: it stands above what LAPACK and the making of the matrix round.
+ours: it stands above what LAPACK and the making of the matrix round. After a layer norm take more:
+it divides a token by its own spread, and so enlarges the rounding of one of nearly equal features.
 """
 
 from mgt_np.arrays import device, operands
