@@ -38,7 +38,7 @@ MEASURE_CASES = (
     ),
 )
 NOT_OF_STATES = {"distance_from_span", "head_ambiguity", "head_null_space", "path_tokens"}
-NOT_DIFFERENTIATED = {"head_ambiguity", "head_null_space", "matrix_rank"}
+MEASURES_NOT_DIFFERENTIATED = {"head_ambiguity", "head_null_space", "matrix_rank"}
 
 
 def parameters(rng):

@@ -49,14 +49,14 @@ CASES = (
 # Later families of measures have their rows in tests/cases_<family>.py.
 FAMILIES = [import_module(path.stem) for path in sorted(Path(__file__).parent.glob("cases_*.py"))]
 CASES += tuple(case for family in FAMILIES for case in getattr(family, "MEASURE_CASES", ()))
-NOT_DIFFERENTIATED = set().union(
-    *(getattr(family, "NOT_DIFFERENTIATED", ()) for family in FAMILIES)
-)
 FUNCTIONS = {name for name in analysis.__all__ if inspect.isfunction(getattr(analysis, name))}
 OF_OTHER_THINGS = {"attention_entropy"}.union(
     *(getattr(family, "NOT_OF_STATES", ()) for family in FAMILIES)
 )
-OF_STATES = sorted(FUNCTIONS - OF_OTHER_THINGS)
+NOT_DIFFERENTIATED = set().union(
+    *(getattr(family, "MEASURES_NOT_DIFFERENTIATED", ()) for family in FAMILIES)
+)
+OF_STATES = sorted(FUNCTIONS - OF_OTHER_THINGS - NOT_DIFFERENTIATED)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -84,6 +84,13 @@ def test_float32_rounding_of_a_low_rank_matrix_counts_for_nothing(rng):
     assert matrix_rank(X.astype("float64")) == 30
 
 
+def test_every_sequence_is_counted_by_itself(rng):
+    X = np.stack([[low_rank(rng, 5, 4, r) for r in (0, 1, 2)] for _ in range(2)])
+    for center in (None, "tokens", "features"):
+        assert np.array_equal(matrix_rank(X, center=center), [[0, 1, 2]] * 2)
+    assert np.size(matrix_rank(np.ones((2, 0, 3, 4)))) == 0
+
+
 def test_counts_on_every_library(library, rng):
     X = np.stack([low_rank(rng, 5, 6, r) for r in (0, 2, 5)])
     X = library.asarray(X)
@@ -417,6 +424,11 @@ def test_an_rtol_out_of_range_is_refused(rtol):
 
 def test_what_does_not_fit_is_refused():
     X, W_o = np.ones((3, 4)), np.ones((6, 4))
+    for shape in ((), (4,), (0, 4), (3, 0)):
+        with pytest.raises(ValueError, match=r"expected X to have shape \(\.\.\., N, d\), got \("):
+            matrix_rank(np.ones(shape))
+    with pytest.raises(ValueError, match="expected finite X, got NaN or infinity"):
+        matrix_rank(np.inf * X)
     with pytest.raises(ValueError, match="equally many features, but Y has 5, X has 4"):
         distance_from_span(np.ones((3, 5)), X)
     for Y, name in ((np.ones(4), "Y"), (np.ones((0, 4)), "Y")):
