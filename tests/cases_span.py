@@ -32,8 +32,8 @@ MEASURE_CASES = (
     Case("distance_from_span", analysis.distance_from_span, (normal(2, 5, 6), normal(2, 3, 6))),
     Case("path_tokens", analysis.path_tokens, (normal(2, 3, 4), normal(2, 2, 4, 4))),
     Case(
-        "path_tokens skip",
-        with_options(analysis.path_tokens, skip=True),
+        "path_tokens skips",
+        with_options(analysis.path_tokens, skips=True),
         (normal(3, 4), normal(2, 2, 4, 4)),
     ),
 )

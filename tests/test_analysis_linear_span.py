@@ -223,7 +223,7 @@ def test_path_tokens_are_products_of_maps(rng):
     with_skip = [[np.eye(4), *layer] for layer in W]
     for layers, skip in ((W, False), (with_skip, True)):
         expected = [X @ A @ B for A, B in itertools.product(*layers)]
-        got = np.reshape(path_tokens(X, W, skip=skip), (-1, 3, 4))
+        got = np.reshape(path_tokens(X, W, skips=skip), (-1, 3, 4))
         key = lambda part: part[0, 0]  # noqa: E731
         np.testing.assert_allclose(sorted(got, key=key), sorted(expected, key=key), atol=1e-12)
     np.testing.assert_array_equal(path_tokens(X, W[:0]), X)
@@ -250,12 +250,12 @@ def attention_stack(X, rng, *, n_layers, n_heads, skip, hidden=False):
 def test_attention_stays_in_the_span_of_its_paths_and_an_mlp_does_not(n_layers, n_heads, skip, rng):
     X = rng.standard_normal((3, 40))
     Y, W = attention_stack(X, rng, n_layers=n_layers, n_heads=n_heads, skip=skip)
-    reached = path_tokens(X, W, skip=skip)
+    reached = path_tokens(X, W, skips=skip)
     assert matrix_rank(reached) < 40
     assert distance_from_span(Y, reached) <= 1e-12
     assert distance_from_span(Y, X) > 0.1
     Y, W = attention_stack(X, rng, n_layers=n_layers, n_heads=n_heads, skip=skip, hidden=True)
-    assert distance_from_span(Y, path_tokens(X, W, skip=skip)) > 0.01
+    assert distance_from_span(Y, path_tokens(X, W, skips=skip)) > 0.01
 
 
 def test_value_maps_that_are_multiples_of_the_identity_keep_the_span_of_the_embeddings(rng):

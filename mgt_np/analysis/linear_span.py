@@ -71,13 +71,13 @@ def distance_from_span(Y, X, *, rtol=None):
     return xp.astype(distance, dtype)
 
 
-def path_tokens(X, W, *, skip=False):
+def path_tokens(X, W, *, skips=False):
     """Return the tokens that an attention stack mixes: each embedding through each path of maps.
 
-        x_j W_path,    W_path = W¹_{h₁} ⋯ W^L_{h_L}              (Dong et al., 2103.03404, §2.1)
+        x_j W_path,    W_path = W¹_{h₁} ⋯ W^L_{h_L}              (Dong et al., 2103.03404, §2)
 
     Shapes: X (..., N, d), W (L, H, d, d) with W[l, h] = W_V W_O of head h in layer l; result
-    (..., N Hᴸ, d). `skip=True` adds the identity to each layer's maps, as a skip connection does:
+    (..., N Hᴸ, d). `skips=True` adds the identity to each layer's maps, as a skip connection does:
     N (H+1)ᴸ rows. Whatever its attention weights P, a stack without MLP gives Σ P_path X W_path:
     its rows are in the span of these. With one head and no skip that is the row space of X W_path;
     with every W[l, h] a multiple of I it is that of X: the abstract's "linear span of the original
@@ -92,7 +92,7 @@ def path_tokens(X, W, *, skip=False):
     n_layers, n_heads = W.shape[:2]
     for layer in range(n_layers):
         mapped = [xp.matmul(X, W[layer, h, :, :]) for h in range(n_heads)]
-        X = xp.concat([X, *mapped] if skip else mapped, axis=-2)
+        X = xp.concat([X, *mapped] if skips else mapped, axis=-2)
     return X
 
 

@@ -86,7 +86,7 @@ def work(stack, seed, depth, d, n_tokens, n_heads, array_library, device, dtype)
         X = _attend(there.xp, X, **weights["attention"], skip=skip)
         if mlp:
             X = X + feed_forward(X, **weights["mlp"])
-        paths = path_tokens(reached, weights["attention"]["W"][None, ...], skip=skip)
+        paths = path_tokens(reached, weights["attention"]["W"][None, ...], skips=skip)
         reached = _basis(there.xp, paths)
     return rows
 
