@@ -1,6 +1,13 @@
 """Settings under which every experiment takes about a second."""
 
-from mgt_np.experiments import delta_spectrum, phase_diagram, rank_evolution
+from mgt_np.experiments import (
+    delta_spectrum,
+    head_identifiability,
+    layer_norm_and_rank,
+    phase_diagram,
+    rank_evolution,
+    span,
+)
 
 SMALL = {
     "rank-evolution": rank_evolution.Settings(
@@ -10,4 +17,9 @@ SMALL = {
         depth=3, d_model=8, n_heads=2, n_tokens=8, biases=(-1.0, 0.0, 1.0), weight_scales=(0.1, 1.0)
     ),
     "delta-spectrum": delta_spectrum.Settings(widths=(2, 5), counts=(20, 10), n_factors=7),
+    "layer-norm-and-rank": layer_norm_and_rank.Settings(n_seeds=1),
+    "span": span.Settings(n_seeds=1, depth=2, d=40, n_tokens=3),
+    "head-identifiability": head_identifiability.Settings(
+        n_seeds=1, n_tokens=4, d_k=2, heads=(2, 3)
+    ),
 }

@@ -1,6 +1,14 @@
 """What we measure on hidden states and attention maps."""
 
 from .attention import attention_entropy
+from .collapses import COLLAPSES, Collapse
+from .linear_span import (
+    distance_from_span,
+    head_ambiguity,
+    head_null_space,
+    matrix_rank,
+    path_tokens,
+)
 from .rank import effective_rank, participation_ratio, stable_rank
 from .tokens import (
     composite_norm,
@@ -11,11 +19,18 @@ from .tokens import (
 )
 
 __all__ = [
+    "COLLAPSES",
+    "Collapse",
     "attention_entropy",
     "composite_norm",
+    "distance_from_span",
     "effective_rank",
+    "head_ambiguity",
+    "head_null_space",
+    "matrix_rank",
     "mean_cosine_similarity",
     "participation_ratio",
+    "path_tokens",
     "relative_residual",
     "stable_rank",
     "state_norm",

@@ -22,7 +22,7 @@ def effective_rank(X, *, center=False, normalize=False, power=1):
     """
     if power not in (1, 2):
         raise ValueError(f"expected power to be 1 or 2, got {power!r}")
-    xp, X, dtype = _in_float64(X)
+    xp, X, dtype = in_float64(X)
     N, d = X.shape[-2:]
     most = min(N, d)
     if center:
@@ -45,7 +45,7 @@ def stable_rank(X):
     Shapes: X (..., N, d); result (...) in [1, rank X]. A zero matrix has 0. m equal singular values
     give m. Raises ValueError for NaN or infinity in X.
     """
-    xp, X, dtype = _in_float64(X)
+    xp, X, dtype = in_float64(X)
     ratio, _ = _relative_singular_values(xp, X)
     return xp.astype(xp.sum(ratio * ratio, axis=-1), dtype)
 
@@ -56,7 +56,7 @@ def participation_ratio(X):
     Shapes: X (..., N, d); result (...) in [1, rank X]. A zero matrix has 0. m equal singular values
     give m. Raises ValueError for NaN or infinity in X.
     """
-    xp, X, dtype = _in_float64(X)
+    xp, X, dtype = in_float64(X)
     ratio, nonzero = _relative_singular_values(xp, X)
     eigenvalues = ratio * ratio
     total = xp.sum(eigenvalues, axis=-1)
@@ -64,13 +64,13 @@ def participation_ratio(X):
     return xp.astype(total * total / xp.where(nonzero, squares, 1.0), dtype)
 
 
-def _in_float64(X):
+def in_float64(X, name="X"):
     """The namespace, X in float64 where its device has that, and the dtype it came in; checked."""
-    xp, X = operands(X=X)
+    xp, X = operands(**{name: X})
     if X.ndim < 2 or 0 in X.shape[-2:]:
-        raise ValueError(f"expected X to have shape (..., N, d), got {tuple(X.shape)}")
+        raise ValueError(f"expected {name} to have shape (..., N, d), got {tuple(X.shape)}")
     if not bool(xp.all(xp.isfinite(X))):
-        raise ValueError("expected finite X, got NaN or infinity: it has no rank")
+        raise ValueError(f"expected finite {name}, got NaN or infinity: it has no rank")
     try:
         return xp, xp.astype(X, xp.float64), X.dtype
     except (TypeError, ValueError):  # no float64 on this device

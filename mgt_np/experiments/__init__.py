@@ -4,13 +4,26 @@ from types import MappingProxyType
 
 from .delta_spectrum import DELTA_SPECTRUM
 from .experiment import Claim, Experiment, Result
+from .head_identifiability import HEAD_IDENTIFIABILITY
+from .layer_norm_and_rank import LAYER_NORM_AND_RANK
 from .phase_diagram import PHASE_DIAGRAM
 from .rank_evolution import RANK_EVOLUTION
 from .running import run
+from .span import SPAN
 from .writing import claims_table, write
 
 EXPERIMENTS = MappingProxyType(
-    {experiment.name: experiment for experiment in (RANK_EVOLUTION, PHASE_DIAGRAM, DELTA_SPECTRUM)}
+    {
+        experiment.name: experiment
+        for experiment in (
+            RANK_EVOLUTION,
+            PHASE_DIAGRAM,
+            DELTA_SPECTRUM,
+            LAYER_NORM_AND_RANK,
+            SPAN,
+            HEAD_IDENTIFIABILITY,
+        )
+    }
 )
 
 __all__ = [

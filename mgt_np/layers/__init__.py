@@ -23,6 +23,7 @@ from .linear import embedding, init_linear, linear
 from .loss import cross_entropy
 from .mgt import geometric_update, init_mgt_residual, mgt_beta, mgt_residual, tangent_gate
 from .normalization import init_layer_norm, init_rms_norm, layer_norm, rms_norm
+from .position_gate import init_position_gated_projection, position_gated_projection
 
 __all__ = [
     "attention_weights",
@@ -44,12 +45,14 @@ __all__ = [
     "init_linear",
     "init_mgt_residual",
     "init_multi_head_attention",
+    "init_position_gated_projection",
     "init_rms_norm",
     "layer_norm",
     "linear",
     "mgt_beta",
     "mgt_residual",
     "multi_head_attention",
+    "position_gated_projection",
     "relu",
     "rms_norm",
     "scaled_dot_product_attention",

@@ -1,0 +1,60 @@
+"""A position-gated output projection: our reading of PG-OP (Cirrincione, 2604.23681).
+
+Of the paper only the abstract could be read. It names the projection and its cost, below 1.6 % of
+the plain one's parameters at BERT-base's size, and gives no formula. One gate for each head and
+position, from a matrix (d, H), costs H/d = 12/768 = 1.5625 %. That this is what is meant is a
+guess.
+"""
+
+from mgt_np.arrays import operands
+from mgt_np.arrays.checks import at_least, same_size
+from mgt_np.arrays.initial import constant, normal
+
+from .activations import sigmoid
+from .linear import linear
+
+
+def position_gated_projection(z, positions, W_o, W_g, b_o=None):
+    """Weigh each head by a gate that depends on the position, then project to one output.
+
+        Oᵢ = Σ_h g_h(i) z_{h,i} W_O^h + b_o,    g(i) = σ(pᵢ W_g)        (our reading of PG-OP)
+
+    Shapes: z (..., n, H d_k), heads in contiguous blocks as `multi_head_attention` joins them;
+    positions (n, d_p) or (..., n, d_p); W_o (H d_k, d), W_g (d_p, H), b_o (d) or absent; result
+    (..., n, d). W_g = 0 gives z W_o/2 + b_o. W_g has d_p H numbers to the H d_k d of W_o: H/d of
+    them for d_p = H d_k.
+    It does not make the heads recoverable from the sum: every token has heads of its own, and its
+    gates, all positive, leave the rank of diag(g) W_o where it was (`head_null_space`). Were a head
+    the same at n ≥ H positions, gates that differ would tell it.
+    Raises ValueError where widths disagree or H does not divide the features of z.
+    """
+    xp, z, positions, W_o, W_g, b_o = operands(z=z, positions=positions, W_o=W_o, W_g=W_g, b_o=b_o)
+    at_least(2, z=z, positions=positions, W_o=W_o, W_g=W_g)
+    same_size("positions", z=z.shape[-2], positions=positions.shape[-2])
+    same_size("features", **{"z": z.shape[-1], "W_o (rows)": W_o.shape[-2]})
+    same_size("features", **{"positions": positions.shape[-1], "W_g (rows)": W_g.shape[-2]})
+    gates = sigmoid(linear(positions, W_g, name="W_g"))
+    n_heads, width = gates.shape[-1], z.shape[-1]
+    if n_heads < 1 or width % n_heads:
+        raise ValueError(
+            f"expected the {n_heads} columns of W_g to divide the {width} features of z"
+        )
+    heads = xp.reshape(z, (*z.shape[:-1], n_heads, width // n_heads))
+    gated = heads * xp.expand_dims(gates, axis=-1)
+    gated = xp.reshape(gated, (*gated.shape[:-2], width))
+    return linear(gated, W_o, b_o, name="W_o")
+
+
+def init_position_gated_projection(
+    rng, d, n_heads, *, d_position=None, scale="lecun", bias=True, dtype="float64"
+):
+    """Return W_o (d, d), W_g (d_position, n_heads) from N(0, scale²), and a zero bias if wanted.
+
+    `d_position` is d unless given: W_g then has H/d of W_o's size. NumPy arrays. The paper's
+    initial values could not be read; ours let gates differ between heads from the start.
+    """
+    params = {
+        "W_o": normal(rng, (d, d), scale, dtype),
+        "W_g": normal(rng, (d if d_position is None else d_position, n_heads), scale, dtype),
+    }
+    return params | {"b_o": constant(0.0, d, dtype)} if bias else params
