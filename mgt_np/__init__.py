@@ -57,6 +57,7 @@ from .models import (
     TransformerConfig,
     hidden_states,
     init_transformer,
+    profile_admin,
     transformer,
 )
 
@@ -100,6 +101,7 @@ __all__ = [
     "mgt_residual",
     "multi_head_attention",
     "participation_ratio",
+    "profile_admin",
     "relative_residual",
     "relu",
     "rms_norm",
