@@ -23,6 +23,7 @@ from .linear import embedding, init_linear, linear
 from .loss import cross_entropy
 from .mgt import geometric_update, init_mgt_residual, mgt_beta, mgt_residual, tangent_gate
 from .normalization import init_layer_norm, init_rms_norm, layer_norm, rms_norm
+from .tangent import local_tangent_basis, projected_update, sphere_tangent, tangent_projection
 
 __all__ = [
     "attention_weights",
@@ -47,15 +48,19 @@ __all__ = [
     "init_rms_norm",
     "layer_norm",
     "linear",
+    "local_tangent_basis",
     "mgt_beta",
     "mgt_residual",
     "multi_head_attention",
+    "projected_update",
     "relu",
     "rms_norm",
     "scaled_dot_product_attention",
     "sigmoid",
     "silu",
     "softmax",
+    "sphere_tangent",
     "tangent_gate",
+    "tangent_projection",
     "unit_direction",
 ]
