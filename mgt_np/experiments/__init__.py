@@ -7,10 +7,14 @@ from .experiment import Claim, Experiment, Result
 from .phase_diagram import PHASE_DIAGRAM
 from .rank_evolution import RANK_EVOLUTION
 from .running import run
+from .tangency import TANGENCY
 from .writing import claims_table, write
 
 EXPERIMENTS = MappingProxyType(
-    {experiment.name: experiment for experiment in (RANK_EVOLUTION, PHASE_DIAGRAM, DELTA_SPECTRUM)}
+    {
+        experiment.name: experiment
+        for experiment in (RANK_EVOLUTION, PHASE_DIAGRAM, DELTA_SPECTRUM, TANGENCY)
+    }
 )
 
 __all__ = [
