@@ -2,6 +2,7 @@
 
 from .attention import attention_entropy
 from .rank import effective_rank, participation_ratio, stable_rank
+from .tangent import local_tangent_basis
 from .tokens import (
     composite_norm,
     mean_cosine_similarity,
@@ -14,6 +15,7 @@ __all__ = [
     "attention_entropy",
     "composite_norm",
     "effective_rank",
+    "local_tangent_basis",
     "mean_cosine_similarity",
     "participation_ratio",
     "relative_residual",

@@ -23,7 +23,7 @@ from .linear import embedding, init_linear, linear
 from .loss import cross_entropy
 from .mgt import geometric_update, init_mgt_residual, mgt_beta, mgt_residual, tangent_gate
 from .normalization import init_layer_norm, init_rms_norm, layer_norm, rms_norm
-from .tangent import local_tangent_basis, projected_update, sphere_tangent, tangent_projection
+from .tangent import projected_update, sphere_tangent, tangent_projection
 
 __all__ = [
     "attention_weights",
@@ -48,7 +48,6 @@ __all__ = [
     "init_rms_norm",
     "layer_norm",
     "linear",
-    "local_tangent_basis",
     "mgt_beta",
     "mgt_residual",
     "multi_head_attention",
