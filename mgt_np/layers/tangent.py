@@ -16,8 +16,9 @@ def projected_update(x, v, beta, alpha, *, onto):
 
     as secondary texts report it, who write Proj_x and do not say which space that is. `onto` is u:
     x itself, which is `geometric_update`; v, which erases along what is written; or a learnt
-    direction k, as in the delta rule. Shapes: x, v, u (..., d); β (..., 1), (..., d) or a number; α a number, 0-d, (1)
-    or (d). A zero u projects onto nothing. β = α = 1 overwrites the part along u: uᵀx' = uᵀv.
+    direction k, as in the delta rule.
+    Shapes: x, v, u (..., d); β (..., 1), (..., d) or a number; α a number, 0-d, (1) or (d). A zero
+    u projects onto nothing. β = α = 1 overwrites the part along u: uᵀx' = uᵀv.
     """
     _, x, v, beta, alpha, u = operands(x=x, v=v, beta=beta, alpha=alpha, onto=onto)
     at_least(1, x=x, v=v, onto=u)
