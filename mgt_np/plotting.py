@@ -17,6 +17,17 @@ RULE_STYLES = {
     "mgt": {"color": BLUE, "linestyle": "-"},
     "mgt_mhc_only": {"color": SKY, "linestyle": "--"},
     "mgt_ddl_only": {"color": GREEN, "linestyle": "-."},
+    "deepnorm": {"color": BLUE, "linestyle": "--"},
+    "branchnorm": {"color": GREEN, "linestyle": "--"},
+    "admin": {"color": PURPLE, "linestyle": "-."},
+    "sub_ln": {"color": PURPLE, "linestyle": "-"},
+    "scaled_residual": {"color": GREEN, "linestyle": "-"},
+    "layerscale": {"color": BLACK, "linestyle": "--"},
+    "rezero": {"color": SKY, "linestyle": "-"},
+    "hc": {"color": ORANGE, "linestyle": "-"},
+    "mhc": {"color": BLUE, "linestyle": "-."},
+    "ddl": {"color": PURPLE, "linestyle": "--"},
+    "ddl_expanded": {"color": BLACK, "linestyle": "-."},
 }
 
 STYLE = {

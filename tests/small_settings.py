@@ -7,6 +7,7 @@ from mgt_np.experiments import (
     phase_diagram,
     rank_evolution,
     span,
+    tangency,
 )
 
 SMALL = {
@@ -21,5 +22,16 @@ SMALL = {
     "span": span.Settings(n_seeds=1, depth=2, d=40, n_tokens=3),
     "head-identifiability": head_identifiability.Settings(
         n_seeds=1, n_tokens=4, d_k=2, heads=(2, 3)
+    ),
+    "tangency": tangency.Settings(
+        n_seeds=1,
+        depth=2,
+        rank=2,
+        n_neighbours=4,
+        n_steps=3,
+        d_model=8,
+        n_heads=2,
+        n_tokens=8,
+        n_windows=2,
     ),
 }

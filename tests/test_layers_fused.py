@@ -30,6 +30,7 @@ FUSED = (
     feed_forward.feed_forward,
     linear.linear,
     loss._negative_log_likelihood,
+    mgt.mgt_beta,
     mgt.mgt_residual,
     mgt.tangent_gate,
     normalization.layer_norm,
@@ -136,3 +137,5 @@ def test_float32_gelu_is_right_to_float32():
     error = np.abs(activations.gelu(x.astype("float32")) - activations.gelu(x))
     assert np.max(error / np.maximum(np.abs(x), 1.0)) <= 3e-7
     assert np.max(np.abs(got - slope)) <= 1e-6
+    large = np.asarray([-1e18, -1e4, 1e4, 1e18, np.inf], dtype="float32")
+    assert activations.gelu(large).tolist() == [0.0, 0.0, *large[2:].tolist()]

@@ -57,6 +57,15 @@ WRITTEN_OUT = {
     "pre_ln": lambda x, F, p, config: x + F(norm(x, p)),
     "mgt": lambda x, F, p, config: mgt_step(x, F(norm(x, p)), p["update"], config),
 }
+WRITTEN_OUT |= {
+    "deepnorm": lambda x, F, p, config: norm(6.0**0.25 * x + F(x), p),
+    "branchnorm": lambda x, F, p, config: norm(x + 0.1 * F(x), p),
+    "admin": lambda x, F, p, config: norm(p["omega"] * x + F(x), p),
+    "sub_ln": lambda x, F, p, config: x + F(norm(x, p), lambda z: layer_norm(z, **p["inner_norm"])),
+    "scaled_residual": lambda x, F, p, config: x + F(norm(x, p)) / np.sqrt(3.0),
+    "layerscale": lambda x, F, p, config: x + F(norm(x, p)) @ np.diag(p["lam"]),
+    "rezero": lambda x, F, p, config: x + p["alpha"] * F(x),
+}
 WRITTEN_OUT |= dict.fromkeys(("mgt_mhc_only", "mgt_ddl_only"), WRITTEN_OUT["mgt"])
 
 
@@ -69,11 +78,12 @@ def test_the_blocks_written_out(residual, activation, rng):
     expected = [x]
     for block in params["blocks"]:
 
-        def attend(x, block=block):
-            return multi_head_attention(x, **block["attention"], n_heads=2, causal=True)
+        def attend(x, inner=None, block=block):
+            options = {"n_heads": 2, "causal": True, "inner": inner}
+            return multi_head_attention(x, **block["attention"], **options)
 
-        def hidden(x, block=block):
-            return feed_forward(x, **block["feed_forward"], activation=activation)
+        def hidden(x, inner=None, block=block):
+            return feed_forward(x, **block["feed_forward"], activation=activation, inner=inner)
 
         x = step(x, attend, block["attention_residual"], config)
         x = step(x, hidden, block["feed_forward_residual"], config)
@@ -219,9 +229,17 @@ def test_the_rules_cannot_be_changed_in_place():
         RESIDUAL_RULES["pre_ln"].final_norm = False
 
 
+NO_FINAL_NORM = {"post_ln", "deepnorm", "branchnorm", "admin", "rezero"}
+
+
 @pytest.mark.parametrize("residual", WRITTEN_OUT)
-def test_all_but_post_ln_end_in_a_norm(residual):
-    assert RESIDUAL_RULES[residual].final_norm == (residual != "post_ln")
+def test_what_is_not_normed_after_the_sum_ends_in_a_norm(residual):
+    """Every rule but those that norm the sum, and ReZero, which has no norm at all."""
+    assert RESIDUAL_RULES[residual].final_norm == (residual not in NO_FINAL_NORM)
+
+
+def test_every_rule_is_written_out():
+    assert WRITTEN_OUT.keys() == RESIDUAL_RULES.keys()
 
 
 def test_one_token_is_a_sequence(rng):

@@ -10,6 +10,7 @@ from .linear_span import (
     path_tokens,
 )
 from .rank import effective_rank, participation_ratio, stable_rank
+from .tangent import local_tangent_basis
 from .tokens import (
     composite_norm,
     mean_cosine_similarity,
@@ -27,6 +28,7 @@ __all__ = [
     "effective_rank",
     "head_ambiguity",
     "head_null_space",
+    "local_tangent_basis",
     "matrix_rank",
     "mean_cosine_similarity",
     "participation_ratio",

@@ -10,6 +10,7 @@ from .phase_diagram import PHASE_DIAGRAM
 from .rank_evolution import RANK_EVOLUTION
 from .running import run
 from .span import SPAN
+from .tangency import TANGENCY
 from .writing import claims_table, write
 
 EXPERIMENTS = MappingProxyType(
@@ -22,6 +23,7 @@ EXPERIMENTS = MappingProxyType(
             LAYER_NORM_AND_RANK,
             SPAN,
             HEAD_IDENTIFIABILITY,
+            TANGENCY,
         )
     }
 )

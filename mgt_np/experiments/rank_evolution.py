@@ -75,19 +75,44 @@ def at_depth(result, rule, scale, layer=100):
     return result.column("effective_rank", rule=rule, weight_scale=scale, layer=layer)
 
 
+_MGT, _NOCI = "MGT 2601.01014, a prediction", "Noci et al. 2206.03126, at initialisation"
+_CLAIMS = (
+    ("post_ln", "Post-LN's normalised effective rank is < 0.1", _MGT, lambda rank: rank < 0.1),
+    ("mgt", "MGT's normalised effective rank is > 0.5", _MGT, lambda rank: rank > 0.5),
+    ("scaled_residual", "Branches of 1/√L keep the rank > 0.5", _NOCI, lambda rank: rank > 0.5),
+)
+# What these leave of the embedding at the start is all of it, whatever the sub-layers do.
+_IDENTITIES = {"rezero": "ReZero (step 0)", "layerscale": "LayerScale (step 10⁻⁶)"}
+
+
 def claims(result):
-    depth = min(100, result.settings.depth)
-    return [
-        _claim(result, rule, f"{words} at depth {depth}", passes)
-        for rule, words, passes in (
-            ("post_ln", "Post-LN's normalised effective rank is < 0.1", lambda rank: rank < 0.1),
-            ("mgt", "MGT's normalised effective rank is > 0.5", lambda rank: rank > 0.5),
-        )
-        if rule in result.settings.rules
+    rules, depth = result.settings.rules, min(100, result.settings.depth)
+    found = [
+        _claim(result, rule, f"{words} at depth {depth}", source, passes)
+        for rule, words, source, passes in _CLAIMS
+        if rule in rules
     ]
+    return found + ([_claim_of_identities(result, depth)] if _IDENTITIES.keys() & rules else [])
 
 
-def _claim(result, rule, words, passes):
+def _claim_of_identities(result, depth):
+    """Any rule that starts near the identity keeps rank: then keeping it says nothing of a rule."""
+    ranks = {
+        name: [r for scale in result.settings.weight_scales for r in at_depth(result, rule, scale)]
+        for rule, name in _IDENTITIES.items()
+        if rule in result.settings.rules
+    }
+    kept = all(rank > 0.5 for values in ranks.values() for rank in values)
+    return Claim(
+        f"An untrained rule that keeps its rank at depth {depth} does something against collapse",
+        "implied by MGT's protocol",
+        "; ".join(f"{name} {min(values):.3f} … {max(values):.3f}" for name, values in ranks.items())
+        + ": keeping rank at the start is what any near-identity rule does",
+        "does not hold" if kept else "holds",
+    )
+
+
+def _claim(result, rule, words, source, passes):
     settings = result.settings
     ranks = {scale: at_depth(result, rule, scale) for scale in settings.weight_scales}
     found = "; ".join(
@@ -96,7 +121,7 @@ def _claim(result, rule, words, passes):
     yes = [scale for scale, values in ranks.items() if all(map(passes, values))]
     return Claim(
         words,
-        "MGT 2601.01014, a prediction",
+        source,
         f"{settings.n_seeds} seeds, {settings.data}, by weight scale: {found}",
         _verdict(rule, yes, settings.weight_scales),
     )
@@ -120,60 +145,103 @@ def _scale(scale):
     return "LeCun" if scale == "lecun" else f"{scale:g}"
 
 
+FAMILIES = {
+    "norm after the sum": ("post_ln", "deepnorm", "branchnorm", "admin"),
+    "norm before the branch, or none": (
+        "none",
+        "pre_ln",
+        "sub_ln",
+        "scaled_residual",
+        "rezero",
+        "layerscale",
+    ),
+    "MGT and its ablations": ("mgt", "mgt_mhc_only", "mgt_ddl_only"),
+    "streams and the delta rule": ("hc", "mhc", "ddl", "ddl_expanded"),
+}
+_LABELS = {"none": "none (no skip)", "scaled_residual": "scaled_residual (1/√L)"}
+
+
 @plotting.styled
 def plot(result):
-    settings = result.settings
-    columns = settings.weight_scales
+    """A column for each family of rules; rank at each weight scale, then the norms at all."""
+    settings, scales = result.settings, result.settings.weight_scales
+    families = {name: [r for r in rules if r in settings.rules] for name, rules in _all()}
+    families = {name: rules for name, rules in families.items() if rules}
+    n = len(families)
     figure, axes = plotting.new_figure(
-        2, len(columns), size=(11, 7.5), sharex=True, sharey="row", squeeze=False
+        len(scales) + 1, n, size=(1.2 + 3.6 * n, 10.5), sharex=True, sharey="row", squeeze=False
     )
-    for j, scale in enumerate(columns):
-        for i, quantity in enumerate(("effective_rank", "state_norm")):
+    for j, (family, rules) in enumerate(families.items()):
+        for i, scale in enumerate(scales):
             ax = axes[i, j]
-            for rule in settings.rules:
-                values = np.reshape(
-                    result.column(quantity, rule=rule, weight_scale=scale), (settings.n_seeds, -1)
-                )
-                layers = np.arange(values.shape[1])
-                style = plotting.RULE_STYLES[rule]
-                ax.plot(layers, np.mean(values, axis=0), label=_LABELS.get(rule, rule), **style)
-                ax.fill_between(
-                    layers, values.min(0), values.max(0), color=style["color"], alpha=0.2, lw=0
-                )
-        axes[0, j].set_ylim(0.0, 1.0)
-        axes[1, j].set_yscale("log")
-        axes[1, j].set_xlabel("layer (blocks of two sub-layers)")
-        for threshold in (0.1, 0.5):
-            axes[0, j].axhline(threshold, color="grey", lw=1)
-        axes[0, j].set_title(_finding(result, scale))
-    last = axes[0, -1]
+            for threshold in (0.1, 0.5):
+                ax.axhline(threshold, color="grey", lw=1)
+            for rule in rules:
+                _draw(ax, result, "effective_rank", rule, scale)
+            ax.set_ylim(0.0, 1.0)
+            ax.set_title(_finding(result, rules, scale), fontsize=12)
+        axes[0, j].set_title(f"{family}\n{_finding(result, rules, scales[0])}", fontsize=12)
+        for i, scale in enumerate(scales):
+            for rule in rules:
+                _draw(axes[-1, j], result, "state_norm", rule, scale, thin=i > 0)
+        axes[-1, j].set_yscale("log")
+        axes[-1, j].set_xlabel("layer (blocks)")
+        axes[-1, j].legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), fontsize=12)
     for threshold, words in ((0.5, "MGT predicted above"), (0.1, "post-LN predicted below")):
-        last.annotate(words, (settings.depth, threshold), ha="right", va="bottom", fontsize=11)
-    axes[0, 0].set_ylabel("effective rank / min(N, d)")
-    axes[1, 0].set_ylabel("state norm ‖X‖$_F$/√N")
-    figure.legend(
-        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=12
-    )
+        place = (settings.depth, threshold)
+        axes[-2, -1].annotate(words, place, ha="right", va="bottom", fontsize=11)
+    for i, scale in enumerate(scales):
+        axes[i, 0].set_ylabel(f"{_weights(scale)}\neffective rank / min(N, d)")
+    axes[-1, 0].set_ylabel("state norm ‖X‖$_F$/√N")
+    if len(scales) > 1:
+        thin = ", ".join(_scale(scale) for scale in scales[1:])
+        axes[-1, 0].set_title(f"bold: weights {_scale(scales[0])}, thin: {thin}", fontsize=12)
+    figure.suptitle(_headline(result), fontsize=15, x=0.01, ha="left")
     return figure
 
 
-_LABELS = {"none": "none (no skip)"}
+def _all():
+    """The families, with one for the rules that are in none of them."""
+    known = {rule for rules in FAMILIES.values() for rule in rules}
+    return [*FAMILIES.items(), ("others", [rule for rule in RESIDUAL_RULES if rule not in known])]
 
 
-def _finding(result, scale):
-    """The panel's title: how many rules end above 0.5, and which below 0.1."""
-    kept, lost = [], []
-    for rule in result.settings.rules:
-        rank = float(np.mean(at_depth(result, rule, scale)))
-        if rank > 0.5:
-            kept.append(rule)
-        elif rank < 0.1:
-            lost.append(_LABELS.get(rule, rule))
-    weights = "LeCun-scale weights" if scale == "lecun" else f"weights of {scale:g}"
-    n = len(result.settings.rules)
-    return (
-        f"{weights}: {len(kept)} of {n} rules stay above 0.5\nbelow 0.1: {', '.join(lost) or '–'}"
-    )
+def _draw(ax, result, quantity, rule, scale, *, thin=False):
+    n = result.settings.n_seeds
+    values = np.reshape(result.column(quantity, rule=rule, weight_scale=scale), (n, -1))
+    layers, style = np.arange(values.shape[1]), dict(plotting.RULE_STYLES[rule])
+    if thin:
+        ax.plot(layers, np.mean(values, axis=0), **style, lw=0.9)
+        return
+    ax.plot(layers, np.mean(values, axis=0), label=_LABELS.get(rule, rule), **style)
+    ax.fill_between(layers, values.min(0), values.max(0), color=style["color"], alpha=0.2, lw=0)
+
+
+def _means(result, rules, scale):
+    return [float(np.mean(at_depth(result, rule, scale))) for rule in rules]
+
+
+def _finding(result, rules, scale):
+    """A panel's title: how many of its rules end above 0.5."""
+    kept = sum(rank > 0.5 for rank in _means(result, rules, scale))
+    return f"{kept} of {len(rules)} above 0.5"
+
+
+def _headline(result):
+    """The figure's title: how many rules keep their rank, and that some do so trivially."""
+    settings = result.settings
+    n, layer = len(settings.rules), min(100, settings.depth)
+    kept = [
+        f"{sum(rank > 0.5 for rank in _means(result, settings.rules, scale))} at {_weights(scale)}"
+        for scale in settings.weight_scales
+    ]
+    headline = f"Of {n} untrained rules, rank stays > 0.5 to depth {layer} for {', '.join(kept)}"
+    near = [rule for rule in _IDENTITIES if rule in settings.rules]
+    return headline + (f"\n(near the identity this is no merit: {', '.join(near)})" if near else "")
+
+
+def _weights(scale):
+    return "LeCun-scale weights" if scale == "lecun" else f"weights of {scale:g}"
 
 
 RANK_EVOLUTION = Experiment(

@@ -8,7 +8,7 @@ from mgt_np.analysis import effective_rank, state_norm
 from mgt_np.arrays import array_namespace
 from mgt_np.arrays.libraries import move, place
 from mgt_np.data import load_corpus, windows
-from mgt_np.models import TransformerConfig, hidden_states, init_transformer
+from mgt_np.models import TransformerConfig, hidden_states, init_transformer, profile_admin
 
 
 @functools.cache
@@ -16,7 +16,7 @@ def _tokens(data):
     return load_corpus(data).tokens
 
 
-def states_of_text(
+def decoder_of_text(
     *,
     data,
     seed,
@@ -25,15 +25,13 @@ def states_of_text(
     d_model,
     n_heads,
     depth,
-    array_library="numpy",
-    device=None,
     dtype="float64",
     **options,
 ):
-    """Return the hidden states (depth+1, n_windows, n_tokens, d_model) of bytes of real text.
+    """Return the config and parameters of an untrained decoder, and bytes of real text for it.
 
-    The seed fixes the windows and, rule by rule, the same embeddings and sub-layers: they are drawn
-    with NumPy in float64, then moved, so that every library and device computes the same network.
+    The seed fixes the windows and, rule by rule, the same embeddings and sub-layers. What a rule
+    sets by looking at data before training (Admin's ω), it has set by these bytes. NumPy arrays.
     """
     of_text, of_weights = np.random.default_rng(seed).spawn(2)
     config = TransformerConfig(
@@ -47,8 +45,20 @@ def states_of_text(
         **options,
     )
     text = windows(_tokens(data), n_tokens, batch=n_windows, rng=of_text)[:, :-1]
-    there = place(array_library, device, dtype=dtype)
-    params, text = move((init_transformer(of_weights, config), text), there)
+    params = init_transformer(of_weights, config)
+    if config.residual == "admin":
+        params = profile_admin(params, text, config)
+    return config, params, text
+
+
+def states_of_text(*, array_library="numpy", device=None, dtype="float64", **sizes):
+    """Return the hidden states (depth+1, n_windows, n_tokens, d_model) of `decoder_of_text`.
+
+    The decoder is drawn with NumPy in float64, then moved, so that every library and device
+    computes the same network.
+    """
+    config, params, text = decoder_of_text(dtype=dtype, **sizes)
+    params, text = move((params, text), place(array_library, device, dtype=dtype))
     # A state that explodes is a finding here, not an accident.
     with np.errstate(over="ignore", invalid="ignore"):
         return hidden_states(params, text, config)

@@ -24,6 +24,7 @@ from .loss import cross_entropy
 from .mgt import geometric_update, init_mgt_residual, mgt_beta, mgt_residual, tangent_gate
 from .normalization import init_layer_norm, init_rms_norm, layer_norm, rms_norm
 from .position_gate import init_position_gated_projection, position_gated_projection
+from .tangent import projected_update, sphere_tangent, tangent_projection
 
 __all__ = [
     "attention_weights",
@@ -53,12 +54,15 @@ __all__ = [
     "mgt_residual",
     "multi_head_attention",
     "position_gated_projection",
+    "projected_update",
     "relu",
     "rms_norm",
     "scaled_dot_product_attention",
     "sigmoid",
     "silu",
     "softmax",
+    "sphere_tangent",
     "tangent_gate",
+    "tangent_projection",
     "unit_direction",
 ]

@@ -76,6 +76,7 @@ def multi_head_attention(
     context=None,
     mask=None,
     causal=False,
+    inner=None,
 ):
     """Attend in several subspaces at once.
 
@@ -85,8 +86,9 @@ def multi_head_attention(
     head h owns the h-th contiguous block of columns of W_q, W_k, W_v.
     Shapes: x (..., n, d), context (..., m, d_c), W_q (d, H d_k), W_k (d_c, H d_k),
     W_v (d_c, H d_v), W_o (H d_v, d_out). `mask` is boolean, True = may attend: (..., n, m) for all
-    heads alike, or (..., H or 1, n, m) with one axis more than x. One head with W_o = I is
-    `scaled_dot_product_attention`.
+    heads alike, or (..., H or 1, n, m) with one axis more than x. `inner` is a function applied to
+    the joined heads (..., n, H d_v) before W_o, as sub-LN's norm is; it may not change their width.
+    One head with W_o = I is `scaled_dot_product_attention`.
     Raises ValueError where widths disagree or `n_heads` does not divide them.
     """
     source = x if context is None else context
@@ -97,16 +99,20 @@ def multi_head_attention(
         in_one_place(x=x, mask=mask)
         if 2 < mask.ndim <= max(x.ndim, source.ndim):
             mask = array_namespace(mask).expand_dims(mask, axis=-3)
-    heads = scaled_dot_product_attention(q, k, v, mask=mask, causal=causal)
-    return linear(_join_heads(heads), W_o, b_o, name="W_o")
+    heads = _join_heads(scaled_dot_product_attention(q, k, v, mask=mask, causal=causal))
+    return linear(heads if inner is None else inner(heads), W_o, b_o, name="W_o")
 
 
 PIECE = 64  # queries: small enough for a product that BLAS does not split among threads
 
 
-def _forward(xp, x, W_q, W_k, W_v, W_o, b_q, b_k, b_v, b_o, *, n_heads, context, mask, causal):
+def _forward(
+    xp, x, W_q, W_k, W_v, W_o, b_q, b_k, b_v, b_o, *, n_heads, context, mask, causal, inner
+):
     """Self-attention without a mask; q, k and v by one product, whose heads are views of it."""
-    if not (context is None or context is x) or mask is not None or x.ndim < 2 or 0 in x.shape:
+    if not (context is None or context is x) or mask is not None or inner is not None:
+        return None
+    if x.ndim < 2 or 0 in x.shape:
         return None
     projections = ((W_q, b_q), (W_k, b_k), (W_v, b_v))
     n_biases = sum(b is not None for _, b in projections)

@@ -9,24 +9,25 @@ from .linear import fit_linear, linear
 
 
 @fusable
-def feed_forward(x, W_1, W_2, b_1=None, b_2=None, *, activation="gelu"):
+def feed_forward(x, W_1, W_2, b_1=None, b_2=None, *, activation="gelu", inner=None):
     """Map each token by itself through one hidden layer (Vaswani et al., 1706.03762, eq. 2).
 
         FFN(x) = φ(x W_1 + b_1) W_2 + b_2
 
     Shapes: x (..., d), W_1 (d, d_ff), W_2 (d_ff, d_out). φ is "gelu", "relu", "silu" or "sigmoid".
+    `inner` is a function applied to the hidden features before W_2, as sub-LN's norm is.
     With W_2 = 0 it is b_2. Raises ValueError where widths disagree or φ is unknown.
     """
     one_of(ACTIVATIONS, activation=activation)
     hidden = ACTIVATIONS[activation](linear(x, W_1, b_1, name="W_1"))
-    return linear(hidden, W_2, b_2, name="W_2")
+    return linear(hidden if inner is None else inner(hidden), W_2, b_2, name="W_2")
 
 
-def _forward(xp, x, W_1, W_2, b_1, b_2, *, activation):
+def _forward(xp, x, W_1, W_2, b_1, b_2, *, activation, inner):
     fits = fit_linear(x, W_1, b_1) and W_2.ndim == 2 and W_2.shape[0] == W_1.shape[1]
     if not fits or (b_2 is not None and tuple(b_2.shape) != (W_2.shape[1],)):
         return None
-    if activation not in WEIGHTS:
+    if activation not in WEIGHTS or inner is not None:
         return None
     weight, slope = WEIGHTS[activation]
 

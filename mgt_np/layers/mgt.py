@@ -37,6 +37,7 @@ def tangent_gate(x, W_gate, gain=None, bias=None, *, eps=1e-5):
     return sigmoid(layer_norm(logits, gain, bias, eps=eps))
 
 
+@fusable
 def mgt_beta(x, W_beta, b_beta, *, lam, eps):
     """Return the step size and sign of the geometric update.
 
@@ -155,13 +156,39 @@ def _tangent_gate_backward(xp, g, x, W_gate, gain, bias, gate, normed, scale):
 tangent_gate.fuse(_tangent_gate_forward, _tangent_gate_backward)
 
 
+def _unit(xp, x, W_beta, b_beta):
+    return xp.tanh(xp.matmul(x, W_beta) + b_beta)
+
+
+def _beta_fits(x, W_beta, b_beta, lam, eps):
+    fits = fit_linear(x, W_beta, b_beta) and W_beta.shape[1] in (1, x.shape[-1])
+    return fits and all(isinstance(number, int | float) for number in (lam, eps))
+
+
+def _mgt_beta_forward(xp, x, W_beta, b_beta, *, lam, eps):
+    if not _beta_fits(x, W_beta, b_beta, lam, eps):
+        return None
+    unit = _unit(xp, x, W_beta, b_beta)
+    return lam * unit + eps, (x, W_beta, unit, lam)
+
+
+def _mgt_beta_backward(xp, g, x, W_beta, unit, lam):
+    d_unit = g * (lam * (1.0 - unit * unit))
+    return (
+        xp.matmul(d_unit, xp.matrix_transpose(W_beta)),
+        xp.matmul(xp.matrix_transpose(as_rows(xp, x)), as_rows(xp, d_unit)),
+        sum_of_rows(xp, d_unit),
+    )
+
+
+mgt_beta.fuse(_mgt_beta_forward, _mgt_beta_backward)
+
+
 def _mgt_forward(xp, x, v_raw, W_gate, W_beta, b_beta, alpha, gain, bias, *, lam, eps):
     if (
-        not all(isinstance(number, int | float) for number in (lam, eps))
-        or tuple(x.shape) != tuple(v_raw.shape)
+        tuple(x.shape) != tuple(v_raw.shape)
         or not _gate_fits(x, W_gate, gain, bias)
-        or not fit_linear(x, W_beta, b_beta)
-        or W_beta.shape[1] not in (1, x.shape[-1])
+        or not _beta_fits(x, W_beta, b_beta, lam, eps)
         or isinstance(alpha, int | float)
         or tuple(alpha.shape) not in ((), (1,), (x.shape[-1],))
     ):
@@ -169,7 +196,7 @@ def _mgt_forward(xp, x, v_raw, W_gate, W_beta, b_beta, alpha, gain, bias, *, lam
 
     def of_rows(x, v):
         gate, normed, scale = _gate(xp, x, W_gate, gain, bias, 1e-5)
-        unit = xp.tanh(xp.matmul(x, W_beta) + b_beta)
+        unit = _unit(xp, x, W_beta, b_beta)
         step = v * gate
         step -= alpha * x
         step *= lam * unit + eps

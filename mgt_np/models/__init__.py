@@ -2,6 +2,7 @@
 
 from .config import TransformerConfig
 from .decoder import hidden_states, init_transformer, transformer
+from .profiling import profile_admin
 from .rules import RESIDUAL_RULES, ResidualRule
 
 __all__ = [
@@ -10,5 +11,6 @@ __all__ = [
     "TransformerConfig",
     "hidden_states",
     "init_transformer",
+    "profile_admin",
     "transformer",
 ]

@@ -19,7 +19,12 @@ class TransformerConfig:
     computes the rest a second time; None keeps everything.
     Options of MGT: λ, ε and the initial α and b_β of β = λ tanh(x W_β + b_β) + ε, and whether β is
     one number per "token" or per "channel". The paper gives no values for them; the defaults are
-    ours (see `init_mgt_residual`). Raises ValueError for a setting out of range or unknown.
+    ours (see `init_mgt_residual`).
+    Options of the baselines: where they are None, their paper's value at this depth. DeepNorm's α
+    and its gain on initial weights, sub-LN's gain, the factor of `scaled_residual`, the initial
+    λ of LayerScale and α of ReZero (0, the paper's), and BranchNorm's α_t, a number in [0, 1] that
+    stands for the stage of training; its 0.1 is ours.
+    Raises ValueError for a setting out of range or unknown.
     """
 
     vocab_size: int
@@ -40,6 +45,13 @@ class TransformerConfig:
     mgt_alpha: float = 0.1
     mgt_b_beta: float = 0.05
     mgt_beta_per: str = "token"
+    deepnorm_alpha: float | None = None
+    deepnorm_gain: float | None = None
+    branchnorm_alpha: float = 0.1
+    sub_ln_gain: float | None = None
+    scaled_residual_factor: float | None = None
+    layerscale_lam: float | None = None
+    rezero_alpha: float = 0.0
 
     def __post_init__(self):
         for name in ("vocab_size", "d_model", "n_heads", "n_layers", "d_ff", "max_tokens"):
@@ -69,6 +81,20 @@ class TransformerConfig:
                 f"expected embedding_scale to be a number ≥ 0, got {self.embedding_scale!r}"
             )
         one_of(("token", "channel"), mgt_beta_per=self.mgt_beta_per)
+        for name in (
+            "deepnorm_alpha",
+            "deepnorm_gain",
+            "sub_ln_gain",
+            "scaled_residual_factor",
+            "layerscale_lam",
+        ):
+            given = getattr(self, name)
+            if given is not None and not _is_scale(given):
+                raise ValueError(f"expected {name} to be None or a number ≥ 0, got {given!r}")
+        if not _is_scale(self.branchnorm_alpha) or self.branchnorm_alpha > 1:
+            raise ValueError(
+                f"expected branchnorm_alpha to be a number in [0, 1], got {self.branchnorm_alpha!r}"
+            )
 
 
 def _is_scale(scale):

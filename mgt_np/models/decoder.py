@@ -49,11 +49,12 @@ def _init_block(rng, config, rule, options):
     hidden = init_feed_forward(of_hidden, config.d_model, config.d_ff, **options)
     for name, gain in rule.gains(config).items():
         (attention if name in attention else hidden)[name] *= gain
+    inside = [rule.init_inner(width, config) for width in (config.d_model, config.d_ff)]
     return {
         "attention": attention,
         "feed_forward": hidden,
-        "attention_residual": rule.init(of_rule[0], config),
-        "feed_forward_residual": rule.init(of_rule[1], config),
+        "attention_residual": rule.init(of_rule[0], config) | inside[0],
+        "feed_forward_residual": rule.init(of_rule[1], config) | inside[1],
     }
 
 
@@ -67,7 +68,7 @@ def transformer(params, tokens, config):
     tokens, and for one out of range where `embedding` does.
     """
     rule = RESIDUAL_RULES[config.residual]
-    state = rule.expand(_embed(params, tokens, config), config)
+    state = rule.expand(embed(params, tokens, config), config)
     blocks, every = params["blocks"], config.checkpoint_every or max(config.n_layers, 1)
     last = (len(blocks) - 1) // every * every  # its backward pass comes at once: nothing to forget
     for i in range(0, len(blocks), every):
@@ -86,7 +87,7 @@ def hidden_states(params, tokens, config):
     several. Its last entry, normed where the rule wants that, times W_out is `transformer`.
     """
     rule = RESIDUAL_RULES[config.residual]
-    state = rule.expand(_embed(params, tokens, config), config)
+    state = rule.expand(embed(params, tokens, config), config)
     states = [rule.read(state, config)]
     for block in params["blocks"]:
         state = _through(state, [block], config)
@@ -98,16 +99,25 @@ def _through(state, blocks, config):
     """The rule's state after these blocks."""
     rule = RESIDUAL_RULES[config.residual]
     for block in blocks:
-        attention = partial(
-            multi_head_attention, **block["attention"], n_heads=config.n_heads, causal=config.causal
-        )
-        state = rule.update(state, attention, block["attention_residual"], config)
-        hidden = partial(feed_forward, **block["feed_forward"], activation=config.activation)
-        state = rule.update(state, hidden, block["feed_forward_residual"], config)
+        for name, sublayer in sublayers(block, config).items():
+            state = rule.update(state, sublayer, block[f"{name}_residual"], config)
     return state
 
 
-def _embed(params, tokens, config):
+def sublayers(block, config):
+    """The two functions of a block in their order, by the names of their parameters."""
+    return {
+        "attention": partial(
+            multi_head_attention, **block["attention"], n_heads=config.n_heads, causal=config.causal
+        ),
+        "feed_forward": partial(
+            feed_forward, **block["feed_forward"], activation=config.activation
+        ),
+    }
+
+
+def embed(params, tokens, config):
+    """The vector of each token plus that of its place."""
     x = embedding(tokens, params["tokens"])
     at_least(1, tokens=tokens)
     n = tokens.shape[-1]

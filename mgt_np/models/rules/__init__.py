@@ -2,11 +2,18 @@
 
 from types import MappingProxyType
 
+from .admin import ADMIN
+from .branchnorm import BRANCHNORM
+from .deepnorm import DEEPNORM
+from .layerscale import LAYERSCALE
 from .mgt import MGT, MGT_DDL_ONLY, MGT_MHC_ONLY
 from .none import NONE
 from .post_ln import POST_LN
 from .pre_ln import PRE_LN
+from .rezero import REZERO
 from .rule import ResidualRule
+from .scaled_residual import SCALED_RESIDUAL
+from .sub_ln import SUB_LN
 
 RESIDUAL_RULES = MappingProxyType(
     {
@@ -16,6 +23,13 @@ RESIDUAL_RULES = MappingProxyType(
         "mgt": MGT,
         "mgt_mhc_only": MGT_MHC_ONLY,
         "mgt_ddl_only": MGT_DDL_ONLY,
+        "deepnorm": DEEPNORM,
+        "branchnorm": BRANCHNORM,
+        "admin": ADMIN,
+        "sub_ln": SUB_LN,
+        "scaled_residual": SCALED_RESIDUAL,
+        "layerscale": LAYERSCALE,
+        "rezero": REZERO,
     }
 )
 
