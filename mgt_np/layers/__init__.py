@@ -23,6 +23,13 @@ from .linear import embedding, init_linear, linear
 from .loss import cross_entropy
 from .mgt import geometric_update, init_mgt_residual, mgt_beta, mgt_residual, tangent_gate
 from .normalization import init_layer_norm, init_rms_norm, layer_norm, rms_norm
+from .spectral import (
+    gap_free_attention,
+    gap_free_attention_weights,
+    power_iteration,
+    sigma_reparam,
+    spectral_norm,
+)
 
 __all__ = [
     "attention_weights",
@@ -37,6 +44,8 @@ __all__ = [
     "delta_update",
     "embedding",
     "feed_forward",
+    "gap_free_attention",
+    "gap_free_attention_weights",
     "gelu",
     "geometric_update",
     "init_feed_forward",
@@ -50,12 +59,15 @@ __all__ = [
     "mgt_beta",
     "mgt_residual",
     "multi_head_attention",
+    "power_iteration",
     "relu",
     "rms_norm",
     "scaled_dot_product_attention",
+    "sigma_reparam",
     "sigmoid",
     "silu",
     "softmax",
+    "spectral_norm",
     "tangent_gate",
     "unit_direction",
 ]
