@@ -1,6 +1,13 @@
 """Settings under which every experiment takes about a second."""
 
-from mgt_np.experiments import delta_spectrum, phase_diagram, rank_evolution
+from mgt_np.experiments import (
+    attention_collapse,
+    delta_spectrum,
+    entropy_collapse,
+    phase_diagram,
+    rank_evolution,
+    width_collapse,
+)
 
 SMALL = {
     "rank-evolution": rank_evolution.Settings(
@@ -10,4 +17,19 @@ SMALL = {
         depth=3, d_model=8, n_heads=2, n_tokens=8, biases=(-1.0, 0.0, 1.0), weight_scales=(0.1, 1.0)
     ),
     "delta-spectrum": delta_spectrum.Settings(widths=(2, 5), counts=(20, 10), n_factors=7),
+    "attention-collapse": attention_collapse.Settings(
+        n_seeds=2, depth=3, n_tokens=8, d_model=8, n_heads=2, n_apart=3, cluster_depth=4
+    ),
+    "width-collapse": width_collapse.Settings(
+        contexts=(4, 8, 16), total=16, fixed_width=4, depth_tokens=8, depth=3
+    ),
+    "entropy-collapse": entropy_collapse.Settings(
+        n_seeds=2,
+        n_tokens=6,
+        d_model=4,
+        n_sequences=2,
+        scales=(0.1, 1.0, 4.0),
+        rates=(0.1, 1.0),
+        n_steps=5,
+    ),
 }

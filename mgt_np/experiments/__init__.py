@@ -2,15 +2,28 @@
 
 from types import MappingProxyType
 
+from .attention_collapse import ATTENTION_COLLAPSE
 from .delta_spectrum import DELTA_SPECTRUM
+from .entropy_collapse import ENTROPY_COLLAPSE
 from .experiment import Claim, Experiment, Result
 from .phase_diagram import PHASE_DIAGRAM
 from .rank_evolution import RANK_EVOLUTION
 from .running import run
+from .width_collapse import WIDTH_COLLAPSE
 from .writing import claims_table, write
 
 EXPERIMENTS = MappingProxyType(
-    {experiment.name: experiment for experiment in (RANK_EVOLUTION, PHASE_DIAGRAM, DELTA_SPECTRUM)}
+    {
+        experiment.name: experiment
+        for experiment in (
+            RANK_EVOLUTION,
+            PHASE_DIAGRAM,
+            DELTA_SPECTRUM,
+            ATTENTION_COLLAPSE,
+            WIDTH_COLLAPSE,
+            ENTROPY_COLLAPSE,
+        )
+    }
 )
 
 __all__ = [
