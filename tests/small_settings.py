@@ -1,13 +1,16 @@
 """Settings under which every experiment takes about a second."""
 
 from mgt_np.experiments import (
+    attention_collapse,
     delta_spectrum,
+    entropy_collapse,
     head_identifiability,
     layer_norm_and_rank,
     phase_diagram,
     rank_evolution,
     span,
     tangency,
+    width_collapse,
 )
 
 SMALL = {
@@ -33,5 +36,20 @@ SMALL = {
         n_heads=2,
         n_tokens=8,
         n_windows=2,
+    ),
+    "attention-collapse": attention_collapse.Settings(
+        n_seeds=2, depth=3, n_tokens=8, d_model=8, n_heads=2, n_apart=3, cluster_depth=4
+    ),
+    "width-collapse": width_collapse.Settings(
+        contexts=(4, 8, 16), total=16, fixed_width=4, depth_tokens=8, depth=3
+    ),
+    "entropy-collapse": entropy_collapse.Settings(
+        n_seeds=2,
+        n_tokens=6,
+        d_model=4,
+        n_sequences=2,
+        scales=(0.1, 1.0, 4.0),
+        rates=(0.1, 1.0),
+        n_steps=5,
     ),
 }

@@ -1,6 +1,12 @@
 """What we measure on hidden states and attention maps."""
 
 from .attention import attention_entropy
+from .collapse_bounds import (
+    attention_entropy_bound,
+    collapse_beta,
+    log_collapse_bound,
+    spectral_gap,
+)
 from .collapses import COLLAPSES, Collapse
 from .linear_span import (
     distance_from_span,
@@ -9,6 +15,7 @@ from .linear_span import (
     matrix_rank,
     path_tokens,
 )
+from .paths import head_maps, path_bias, path_count, path_length_terms, path_terms
 from .rank import effective_rank, participation_ratio, stable_rank
 from .tangent import local_tangent_basis
 from .tokens import (
@@ -23,17 +30,26 @@ __all__ = [
     "COLLAPSES",
     "Collapse",
     "attention_entropy",
+    "attention_entropy_bound",
+    "collapse_beta",
     "composite_norm",
     "distance_from_span",
     "effective_rank",
     "head_ambiguity",
+    "head_maps",
     "head_null_space",
     "local_tangent_basis",
+    "log_collapse_bound",
     "matrix_rank",
     "mean_cosine_similarity",
     "participation_ratio",
+    "path_bias",
+    "path_count",
+    "path_length_terms",
+    "path_terms",
     "path_tokens",
     "relative_residual",
+    "spectral_gap",
     "stable_rank",
     "state_norm",
     "token_residual",

@@ -2,7 +2,9 @@
 
 from types import MappingProxyType
 
+from .attention_collapse import ATTENTION_COLLAPSE
 from .delta_spectrum import DELTA_SPECTRUM
+from .entropy_collapse import ENTROPY_COLLAPSE
 from .experiment import Claim, Experiment, Result
 from .head_identifiability import HEAD_IDENTIFIABILITY
 from .layer_norm_and_rank import LAYER_NORM_AND_RANK
@@ -11,6 +13,7 @@ from .rank_evolution import RANK_EVOLUTION
 from .running import run
 from .span import SPAN
 from .tangency import TANGENCY
+from .width_collapse import WIDTH_COLLAPSE
 from .writing import claims_table, write
 
 EXPERIMENTS = MappingProxyType(
@@ -24,6 +27,9 @@ EXPERIMENTS = MappingProxyType(
             SPAN,
             HEAD_IDENTIFIABILITY,
             TANGENCY,
+            ATTENTION_COLLAPSE,
+            WIDTH_COLLAPSE,
+            ENTROPY_COLLAPSE,
         )
     }
 )

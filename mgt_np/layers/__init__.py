@@ -24,6 +24,13 @@ from .loss import cross_entropy
 from .mgt import geometric_update, init_mgt_residual, mgt_beta, mgt_residual, tangent_gate
 from .normalization import init_layer_norm, init_rms_norm, layer_norm, rms_norm
 from .position_gate import init_position_gated_projection, position_gated_projection
+from .spectral import (
+    gap_free_attention,
+    gap_free_attention_weights,
+    power_iteration,
+    sigma_reparam,
+    spectral_norm,
+)
 from .tangent import projected_update, sphere_tangent, tangent_projection
 
 __all__ = [
@@ -39,6 +46,8 @@ __all__ = [
     "delta_update",
     "embedding",
     "feed_forward",
+    "gap_free_attention",
+    "gap_free_attention_weights",
     "gelu",
     "geometric_update",
     "init_feed_forward",
@@ -54,13 +63,16 @@ __all__ = [
     "mgt_residual",
     "multi_head_attention",
     "position_gated_projection",
+    "power_iteration",
     "projected_update",
     "relu",
     "rms_norm",
     "scaled_dot_product_attention",
+    "sigma_reparam",
     "sigmoid",
     "silu",
     "softmax",
+    "spectral_norm",
     "sphere_tangent",
     "tangent_gate",
     "tangent_projection",
