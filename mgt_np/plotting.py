@@ -17,6 +17,8 @@ RULE_STYLES = {
     "mgt": {"color": BLUE, "linestyle": "-"},
     "mgt_mhc_only": {"color": SKY, "linestyle": "--"},
     "mgt_ddl_only": {"color": GREEN, "linestyle": "-."},
+    "ddl": {"color": PURPLE, "linestyle": "-"},
+    "ddl_expanded": {"color": PURPLE, "linestyle": "--"},
 }
 
 STYLE = {

@@ -2,6 +2,8 @@
 
 from types import MappingProxyType
 
+from .ddl import DDL
+from .ddl_expanded import DDL_EXPANDED
 from .mgt import MGT, MGT_DDL_ONLY, MGT_MHC_ONLY
 from .none import NONE
 from .post_ln import POST_LN
@@ -16,6 +18,8 @@ RESIDUAL_RULES = MappingProxyType(
         "mgt": MGT,
         "mgt_mhc_only": MGT_MHC_ONLY,
         "mgt_ddl_only": MGT_DDL_ONLY,
+        "ddl": DDL,
+        "ddl_expanded": DDL_EXPANDED,
     }
 )
 
