@@ -111,6 +111,7 @@ LAYER_CASES = (
         )
         for form in ("chunked", "recurrent")
     ),
+    Case("delta_rule recurrent gated", rule(form="recurrent"), (*SEQUENCE, normal(2, 5))),
     Case("delta_rule with state", outputs_and_state, SEQUENCE),
     Case("rotary_embedding", layers.rotary_embedding, (normal(2, 5, 6),)),
     Case(

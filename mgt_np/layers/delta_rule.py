@@ -77,7 +77,8 @@ def _recurrent(xp, q, k, v, beta, log_alpha, S):
     outputs = []
     for t in range(q.shape[-2]):
         if log_alpha is not None:
-            S = S * xp.reshape(xp.exp(log_alpha[..., t]), (*q.shape[:-2], 1, 1))
+            alpha = xp.reshape(xp.exp(log_alpha[..., t]), (*q.shape[:-2], 1, 1))
+            S = xp.multiply(S, alpha)
         for j in range(k.shape[-2]):
             S = delta_update(S, k[..., t, j, :], v[..., t, j, :], beta[..., t, j])
         outputs.append(xp.matmul(q[..., t : t + 1, :], S))
