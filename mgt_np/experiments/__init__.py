@@ -2,6 +2,7 @@
 
 from types import MappingProxyType
 
+from .delta_dynamics import DELTA_DYNAMICS
 from .delta_spectrum import DELTA_SPECTRUM
 from .experiment import Claim, Experiment, Result
 from .phase_diagram import PHASE_DIAGRAM
@@ -10,7 +11,10 @@ from .running import run
 from .writing import claims_table, write
 
 EXPERIMENTS = MappingProxyType(
-    {experiment.name: experiment for experiment in (RANK_EVOLUTION, PHASE_DIAGRAM, DELTA_SPECTRUM)}
+    {
+        experiment.name: experiment
+        for experiment in (RANK_EVOLUTION, PHASE_DIAGRAM, DELTA_SPECTRUM, DELTA_DYNAMICS)
+    }
 )
 
 __all__ = [

@@ -16,7 +16,7 @@ def _tokens(data):
     return load_corpus(data).tokens
 
 
-def states_of_text(
+def untrained(
     *,
     data,
     seed,
@@ -30,7 +30,7 @@ def states_of_text(
     dtype="float64",
     **options,
 ):
-    """Return the hidden states (depth+1, n_windows, n_tokens, d_model) of bytes of real text.
+    """Return parameters, text (n_windows, n_tokens + 1) of bytes, and the config of a decoder.
 
     The seed fixes the windows and, rule by rule, the same embeddings and sub-layers: they are drawn
     with NumPy in float64, then moved, so that every library and device computes the same network.
@@ -46,12 +46,17 @@ def states_of_text(
         dtype=dtype,
         **options,
     )
-    text = windows(_tokens(data), n_tokens, batch=n_windows, rng=of_text)[:, :-1]
+    text = windows(_tokens(data), n_tokens, batch=n_windows, rng=of_text)
     there = place(array_library, device, dtype=dtype)
-    params, text = move((init_transformer(of_weights, config), text), there)
+    return *move((init_transformer(of_weights, config), text), there), config
+
+
+def states_of_text(**settings):
+    """Return hidden states (depth+1, n_windows, n_tokens, d_model) of an `untrained` decoder."""
+    params, text, config = untrained(**settings)
     # A state that explodes is a finding here, not an accident.
     with np.errstate(over="ignore", invalid="ignore"):
-        return hidden_states(params, text, config)
+        return hidden_states(params, text[:, :-1], config)
 
 
 def measured(state):
