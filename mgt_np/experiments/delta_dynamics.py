@@ -16,13 +16,12 @@ from mgt_np.arrays.libraries import move, place
 from mgt_np.layers import (
     cross_entropy,
     deep_delta_coefficients,
-    deep_delta_residual,
     delta_rule,
     multi_head_attention,
     rms_norm,
     unit_direction,
 )
-from mgt_np.models import hidden_states, transformer
+from mgt_np.models import RESIDUAL_RULES, hidden_states, transformer
 
 from .experiment import Claim, Experiment, Where
 from .states import measured, untrained
@@ -103,11 +102,14 @@ def work(beta_init, update, d_model, every, n_steps, **sizes):
 def _step(x, block, config):
     """Take one attention sub-layer apart: its gate, and its error before and after."""
     params = block["attention_residual"]
+
+    def attend(x):
+        return multi_head_attention(x, **block["attention"], n_heads=config.n_heads, causal=True)
+
+    after = RESIDUAL_RULES["ddl"].update(x, attend, params, config)
     context = rms_norm(x, **params["norm"])
-    k = multi_head_attention(context, **block["attention"], n_heads=config.n_heads, causal=True)
-    options = {"context": context, "v_input": context}
-    after = deep_delta_residual(x, k, **params["update"], **options, erase=config.ddl_erase)
-    direction, beta, v = deep_delta_coefficients(k, **params["update"], **options)
+    k = attend(context)
+    direction, beta, v = deep_delta_coefficients(k, **params["update"], context=context)
     x, after, k, direction, beta, v = map(to_host, (x, after, k, direction, beta, v))
     before, left = (np.sum(direction * y, axis=-1) - v[..., 0] for y in (x, after))
     low, median, high = np.quantile(beta, (0.1, 0.5, 0.9))

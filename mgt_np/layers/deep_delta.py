@@ -227,9 +227,8 @@ def short_convolution(x, kernel):
     taps = xp.unstack(kernel, axis=-1)
     y = x * taps[0]
     place = xp.reshape(xp.arange(x.shape[axis], device=device(x)), (-1, *(1,) * n))
-    for s, tap in enumerate(taps[: x.shape[axis]]):
-        if s > 0:
-            y = y + xp.where(place >= s, xp.roll(x, s, axis=axis), 0.0) * tap
+    for s, tap in enumerate(taps[1:], start=1):
+        y = y + xp.where(place >= s, xp.roll(x, s, axis=axis), 0.0) * tap
     return y
 
 
