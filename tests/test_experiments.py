@@ -221,6 +221,51 @@ def test_verdicts_follow_the_numbers():
         assert {claim.verdict for claim in claims} == {verdict}
 
 
+def test_the_verdicts_of_delta_dynamics_follow_the_numbers():
+    experiment = EXPERIMENTS["delta-dynamics"]
+    result = run_small(experiment)
+
+    def verdicts(**columns):
+        changed = [
+            {**row, **{name: value(row) for name, value in columns.items()}} for row in result.rows
+        ]
+        return [c.verdict for c in experiment.claims(dataclasses.replace(result, rows=changed))]
+
+    exact, bounded, gradient, rank, forms = verdicts()
+    assert exact.startswith("holds only if ‖k‖ ≫ ε")
+    assert [bounded, gradient, rank, forms] == ["holds"] * 4
+    assert verdicts(deviation=lambda row: 1e-13)[0] == "holds"
+    assert verdicts(deviation=lambda row: 1e-3)[0] == "does not hold"
+    assert verdicts(growth=lambda row: 3.0)[1] == "does not hold"
+    of_half = "holds only if β₀ = 0.5 (of those tried)"
+    assert verdicts(growth=lambda row: row["beta_init"])[1] == "holds"
+    assert verdicts(growth=lambda row: 2.0 * row["beta_init"])[1] == of_half
+    steep = verdicts(gradient=lambda row: 1e4 ** (-row["layer"] * (row["beta_init"] - 0.5)))
+    assert steep[2] == of_half
+    assert verdicts(effective_rank=lambda row: 0.3)[3] == "does not hold"
+    assert verdicts(sequence_difference=lambda row: 1e-6)[4] == "does not hold"
+
+
+@pytest.mark.parametrize(("update", "erase"), [("delta", True), ("write only", False)])
+def test_delta_dynamics_measures_the_rule_of_its_name(update, erase):
+    """Its rows are those of the decoder's states, and the control is the rule that writes only."""
+    settings = SMALL["delta-dynamics"]
+    (task,) = (
+        task
+        for task in EXPERIMENTS["delta-dynamics"].tasks(settings)
+        if (task["beta_init"], task["update"], task["d_model"]) == (1.0, update, 8)
+    )
+    last = EXPERIMENTS["delta-dynamics"].work(**task)[-1]
+    names = ("data", "seed", "n_windows", "n_tokens", "d_model", "n_heads", "depth")
+    sizes = {name: task[name] for name in names}
+    states = states_of_text(residual="ddl", ddl_erase=erase, **sizes)
+    assert last["layer"] == settings.depth
+    assert last["growth"] == pytest.approx(measured(states[-1])[1] / measured(states[0])[1])
+    assert last["effective_rank"] == pytest.approx(measured(states[-1])[0])
+    alike = last["error_after"] == pytest.approx(last["expected_after"], rel=1e-8)
+    assert alike == erase
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_claims_table_keeps_its_width_and_its_words(width):
     claim = Claim("a claim " * 12, "a source", "0.1 " * 30, "holds only if it rains")

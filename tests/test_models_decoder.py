@@ -10,6 +10,7 @@ from mgt_np import (
     RESIDUAL_RULES,
     ResidualRule,
     TransformerConfig,
+    cross_entropy,
     feed_forward,
     geometric_update,
     hidden_states,
@@ -19,8 +20,9 @@ from mgt_np import (
     multi_head_attention,
     tangent_gate,
     transformer,
+    value_and_grad,
 )
-from mgt_np.arrays import tree_map
+from mgt_np.arrays import leaves_with_paths, tree_map
 
 TOKENS = np.array([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
 CONFIG = TransformerConfig(
@@ -69,13 +71,42 @@ WRITTEN_OUT |= {
 WRITTEN_OUT |= dict.fromkeys(("mgt_mhc_only", "mgt_ddl_only"), WRITTEN_OUT["mgt"])
 
 
+def ddl_step(X, F, p, config):
+    """Each channel of the state by itself: x + β (v − k̂ᵀx) k̂."""
+    x = np.sum(X * p["compressor"]["C"], axis=-1) if "compressor" in p else X[..., 0]
+    mean_square = np.mean(x**2, axis=-1, keepdims=True)
+    c = x / np.sqrt(mean_square + 1e-6) * p["norm"]["gain"]
+    k = F(c)
+    k = k / np.sqrt(np.sum(k**2, axis=-1, keepdims=True) + 1e-10)
+    update = p["update"]
+    beta = 2.0 / (1.0 + np.exp(-(c @ update["W_beta"] + update["b_beta"])))
+    v = c @ update["W_v"] + update["b_v"]
+    return np.stack(
+        [
+            X[..., j] + beta * (v[..., j : j + 1] - np.sum(k * X[..., j], -1, keepdims=True)) * k
+            for j in range(X.shape[-1])
+        ],
+        axis=-1,
+    )
+
+
+WRITTEN_OUT |= dict.fromkeys(("ddl", "ddl_expanded"), ddl_step)
+# How a state of several streams begins, and how it is read.
+STREAMS = {
+    "ddl": (lambda x: x[..., None], lambda X: X[..., 0]),
+    "ddl_expanded": (lambda x: np.stack([x] * 4, axis=-1), lambda X: np.mean(X, axis=-1)),
+}
+ONE_STREAM = (lambda x: x, lambda x: x)
+
+
 @pytest.mark.parametrize("residual", WRITTEN_OUT)
 @pytest.mark.parametrize("activation", ["gelu", "relu"])
 def test_the_blocks_written_out(residual, activation, rng):
     config, step = of_rule(residual, activation=activation), WRITTEN_OUT[residual]
     params = moved_params(rng, config)
-    x = params["tokens"][TOKENS] + params["positions"][:5]
-    expected = [x]
+    expand, read = STREAMS.get(residual, ONE_STREAM)
+    x = expand(params["tokens"][TOKENS] + params["positions"][:5])
+    expected = [read(x)]
     for block in params["blocks"]:
 
         def attend(x, inner=None, block=block):
@@ -87,7 +118,7 @@ def test_the_blocks_written_out(residual, activation, rng):
 
         x = step(x, attend, block["attention_residual"], config)
         x = step(x, hidden, block["feed_forward_residual"], config)
-        expected.append(x)
+        expected.append(read(x))
     np.testing.assert_allclose(hidden_states(params, TOKENS, config), expected, atol=1e-12)
 
 
@@ -171,6 +202,77 @@ def test_the_options_of_mgt_reach_its_parameters(rng):
     assert not np.array_equal(
         transformer(params, TOKENS, wide), transformer(params, TOKENS, config)
     )
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"ddl_beta_init": 0.5},
+        {"ddl_beta_hidden": 3},
+        {"ddl_v_form": "sigmoid4"},
+        {"ddl_v_from": "state"},
+        {"ddl_erase": False},
+        {"ddl_value_channels": 2},
+        {"ddl_compressor": "tokens"},
+        {"ddl_compressor": "tokens", "ddl_kernel_size": 2},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("residual", ["ddl", "ddl_expanded"])
+def test_every_option_of_ddl_changes_the_model_it_belongs_to(residual, setting):
+    def states(**settings):
+        config = of_rule(residual, **settings)
+        return hidden_states(moved_params(np.random.default_rng(3), config), TOKENS, config)
+
+    alike = np.array_equal(states(), states(**setting))
+    of_expanded = {"ddl_value_channels", "ddl_compressor"} & setting.keys()
+    assert alike == bool(of_expanded and residual == "ddl")
+    if "ddl_kernel_size" in setting and residual == "ddl_expanded":
+        assert not np.array_equal(states(ddl_compressor="tokens"), states(**setting))
+
+
+def test_ddl_of_one_value_channel_is_ddl(rng):
+    config = of_rule("ddl_expanded", ddl_value_channels=1)
+    expanded = init_transformer(rng, config)
+    blocks = [
+        {
+            name: {key: part[key] for key in part if key != "compressor"}
+            for name, part in block.items()
+        }
+        for block in expanded["blocks"]
+    ]
+    got = hidden_states(expanded, TOKENS, config)
+    expected = hidden_states(expanded | {"blocks": blocks}, TOKENS, of_rule("ddl"))
+    np.testing.assert_allclose(got, expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("compressor", ["channels", "tokens"])
+def test_the_compressors_of_ddl_start_alike(compressor, rng):
+    config = of_rule("ddl_expanded", ddl_compressor=compressor, weight_scale=0.3)
+    params = init_transformer(np.random.default_rng(3), config)
+    for block in params["blocks"]:
+        for name in ("attention_residual", "feed_forward_residual"):
+            compressor_params = block[name]["compressor"]
+            shapes = {key: x.shape for key, x in compressor_params.items()}
+            tokens = {"kernel": (8, 4, 4), "w": (4,)}
+            assert shapes == ({"C": (8, 4)} if compressor == "channels" else tokens)
+            read = compressor_params["C" if compressor == "channels" else "w"]
+            assert np.all(read == 0.25)
+
+
+@pytest.mark.parametrize("residual", ["ddl", "ddl_expanded"])
+def test_ddl_runs_200_layers_forth_and_back(residual, rng):
+    config = of_rule(residual, n_layers=200)
+    params = init_transformer(rng, config)
+
+    def loss(params):
+        return cross_entropy(transformer(params, TOKENS[:, :-1], config), TOKENS[:, 1:])
+
+    value, gradients = value_and_grad(loss)(params)
+    leaves = [value, *(leaf for _, leaf in leaves_with_paths(gradients))]
+    assert all(np.all(np.isfinite(leaf)) for leaf in leaves)
+    first, last = (gradients["blocks"][i]["attention"]["W_o"] for i in (0, -1))
+    assert 1e-3 < np.linalg.norm(first) / np.linalg.norm(last) < 1e3
 
 
 def test_initial_scales(rng):

@@ -3,6 +3,7 @@
 from types import MappingProxyType
 
 from .attention_collapse import ATTENTION_COLLAPSE
+from .delta_dynamics import DELTA_DYNAMICS
 from .delta_spectrum import DELTA_SPECTRUM
 from .entropy_collapse import ENTROPY_COLLAPSE
 from .experiment import Claim, Experiment, Result
@@ -27,6 +28,7 @@ EXPERIMENTS = MappingProxyType(
             SPAN,
             HEAD_IDENTIFIABILITY,
             TANGENCY,
+            DELTA_DYNAMICS,
             ATTENTION_COLLAPSE,
             WIDTH_COLLAPSE,
             ENTROPY_COLLAPSE,

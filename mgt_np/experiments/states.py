@@ -30,6 +30,7 @@ def decoder_of_text(
 ):
     """Return the config and parameters of an untrained decoder, and bytes of real text for it.
 
+    The text (n_windows, n_tokens + 1) has one byte more than the decoder reads, the last target.
     The seed fixes the windows and, rule by rule, the same embeddings and sub-layers. What a rule
     sets by looking at data before training (Admin's ω), it has set by these bytes. NumPy arrays.
     """
@@ -44,10 +45,10 @@ def decoder_of_text(
         dtype=dtype,
         **options,
     )
-    text = windows(_tokens(data), n_tokens, batch=n_windows, rng=of_text)[:, :-1]
+    text = windows(_tokens(data), n_tokens, batch=n_windows, rng=of_text)
     params = init_transformer(of_weights, config)
     if config.residual == "admin":
-        params = profile_admin(params, text, config)
+        params = profile_admin(params, text[:, :-1], config)
     return config, params, text
 
 
@@ -61,7 +62,7 @@ def states_of_text(*, array_library="numpy", device=None, dtype="float64", **siz
     params, text = move((params, text), place(array_library, device, dtype=dtype))
     # A state that explodes is a finding here, not an accident.
     with np.errstate(over="ignore", invalid="ignore"):
-        return hidden_states(params, text, config)
+        return hidden_states(params, text[:, :-1], config)
 
 
 def measured(state):

@@ -7,6 +7,21 @@ from .attention import (
     multi_head_attention,
     scaled_dot_product_attention,
 )
+from .deep_delta import (
+    compress_channels,
+    compress_tokens,
+    deep_delta_coefficients,
+    deep_delta_expanded,
+    deep_delta_residual,
+    delta_gate,
+    init_compress_channels,
+    init_compress_tokens,
+    init_deep_delta_expanded,
+    init_deep_delta_residual,
+    init_delta_gate,
+    init_short_convolution,
+    short_convolution,
+)
 from .delta import (
     delta_apply,
     delta_determinant,
@@ -18,12 +33,14 @@ from .delta import (
     delta_update,
     unit_direction,
 )
+from .delta_rule import delta_rule
 from .feed_forward import feed_forward, init_feed_forward
 from .linear import embedding, init_linear, linear
 from .loss import cross_entropy
 from .mgt import geometric_update, init_mgt_residual, mgt_beta, mgt_residual, tangent_gate
 from .normalization import init_layer_norm, init_rms_norm, layer_norm, rms_norm
 from .position_gate import init_position_gated_projection, position_gated_projection
+from .rotary import rotary_embedding
 from .spectral import (
     gap_free_attention,
     gap_free_attention_weights,
@@ -35,13 +52,20 @@ from .tangent import projected_update, sphere_tangent, tangent_projection
 
 __all__ = [
     "attention_weights",
+    "compress_channels",
+    "compress_tokens",
     "cross_entropy",
+    "deep_delta_coefficients",
+    "deep_delta_expanded",
+    "deep_delta_residual",
     "delta_apply",
     "delta_determinant",
     "delta_eigenvalues",
+    "delta_gate",
     "delta_operator",
     "delta_product",
     "delta_regime",
+    "delta_rule",
     "delta_singular_values",
     "delta_update",
     "embedding",
@@ -50,6 +74,11 @@ __all__ = [
     "gap_free_attention_weights",
     "gelu",
     "geometric_update",
+    "init_compress_channels",
+    "init_compress_tokens",
+    "init_deep_delta_expanded",
+    "init_deep_delta_residual",
+    "init_delta_gate",
     "init_feed_forward",
     "init_layer_norm",
     "init_linear",
@@ -57,6 +86,7 @@ __all__ = [
     "init_multi_head_attention",
     "init_position_gated_projection",
     "init_rms_norm",
+    "init_short_convolution",
     "layer_norm",
     "linear",
     "mgt_beta",
@@ -67,7 +97,9 @@ __all__ = [
     "projected_update",
     "relu",
     "rms_norm",
+    "rotary_embedding",
     "scaled_dot_product_attention",
+    "short_convolution",
     "sigma_reparam",
     "sigmoid",
     "silu",

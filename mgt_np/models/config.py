@@ -8,6 +8,10 @@ from mgt_np.layers.activations import ACTIVATIONS
 
 from .rules import RESIDUAL_RULES
 
+_SIZES = ("vocab_size", "d_model", "n_heads", "d_ff", "max_tokens")
+_SIZES += ("ddl_value_channels", "ddl_kernel_size")
+_SIZES_FROM_0 = ("n_layers", "ddl_beta_hidden")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
@@ -24,6 +28,12 @@ class TransformerConfig:
     and its gain on initial weights, sub-LN's gain, the factor of `scaled_residual`, the initial
     λ of LayerScale and α of ReZero (0, the paper's), and BranchNorm's α_t, a number in [0, 1] that
     stands for the stage of training; its 0.1 is ours.
+    Options of DDL: the gate's β₀ (1 in the authors' code) and hidden width (0 for one layer);
+    `ddl_v_form` "linear" (the paper, default) or "sigmoid4" for 4σ(·) (the code); `ddl_v_from`,
+    what v reads: the normed "context" (the paper, default) or the "state" (the code);
+    `ddl_erase=False` for the control that writes only. Of `ddl_expanded` alone: how many value
+    channels (4 in both), and whether the compressor reads "channels" (our default: the paper
+    reports both) or "tokens", the last `ddl_kernel_size` of them (4 in the code).
     Raises ValueError for a setting out of range or unknown.
     """
 
@@ -52,10 +62,18 @@ class TransformerConfig:
     scaled_residual_factor: float | None = None
     layerscale_lam: float | None = None
     rezero_alpha: float = 0.0
+    ddl_beta_init: float = 1.0
+    ddl_beta_hidden: int = 0
+    ddl_v_form: str = "linear"
+    ddl_v_from: str = "context"
+    ddl_erase: bool = True
+    ddl_value_channels: int = 4
+    ddl_compressor: str = "channels"
+    ddl_kernel_size: int = 4
 
     def __post_init__(self):
-        for name in ("vocab_size", "d_model", "n_heads", "n_layers", "d_ff", "max_tokens"):
-            least, size = int(name != "n_layers"), getattr(self, name)
+        for name in (*_SIZES, *_SIZES_FROM_0):
+            least, size = int(name not in _SIZES_FROM_0), getattr(self, name)
             if not isinstance(size, Integral) or size < least:
                 raise ValueError(f"expected {name} to be an integer ≥ {least}, got {size!r}")
             object.__setattr__(self, name, int(size))
@@ -95,6 +113,11 @@ class TransformerConfig:
             raise ValueError(
                 f"expected branchnorm_alpha to be a number in [0, 1], got {self.branchnorm_alpha!r}"
             )
+        one_of(("linear", "sigmoid4"), ddl_v_form=self.ddl_v_form)
+        one_of(("context", "state"), ddl_v_from=self.ddl_v_from)
+        one_of(("channels", "tokens"), ddl_compressor=self.ddl_compressor)
+        if not _is_scale(self.ddl_beta_init) or self.ddl_beta_init > 2:
+            raise ValueError(f"expected ddl_beta_init in [0, 2], got {self.ddl_beta_init!r}")
 
 
 def _is_scale(scale):

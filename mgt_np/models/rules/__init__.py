@@ -4,6 +4,8 @@ from types import MappingProxyType
 
 from .admin import ADMIN
 from .branchnorm import BRANCHNORM
+from .ddl import DDL
+from .ddl_expanded import DDL_EXPANDED
 from .deepnorm import DEEPNORM
 from .layerscale import LAYERSCALE
 from .mgt import MGT, MGT_DDL_ONLY, MGT_MHC_ONLY
@@ -30,6 +32,8 @@ RESIDUAL_RULES = MappingProxyType(
         "scaled_residual": SCALED_RESIDUAL,
         "layerscale": LAYERSCALE,
         "rezero": REZERO,
+        "ddl": DDL,
+        "ddl_expanded": DDL_EXPANDED,
     }
 )
 
