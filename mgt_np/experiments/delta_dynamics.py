@@ -24,7 +24,7 @@ from mgt_np.layers import (
 from mgt_np.models import RESIDUAL_RULES, hidden_states, transformer
 
 from .experiment import Claim, Experiment, Where
-from .states import measured, untrained
+from .states import decoder_of_text, measured
 
 TOLERANCE = {"float64": 1e-12, "float32": 1e-4}
 DELTA, WRITE = "delta", "write only"
@@ -69,16 +69,24 @@ def tasks(settings):
     ]
 
 
-def work(beta_init, update, d_model, every, n_steps, **sizes):
-    params, text, config = untrained(
-        residual="ddl", ddl_beta_init=beta_init, ddl_erase=update == DELTA, d_model=d_model, **sizes
+def work(beta_init, update, d_model, every, n_steps, seed, array_library, device, dtype, **sizes):
+    there = place(array_library, device, dtype=dtype)
+    config, params, text = decoder_of_text(
+        residual="ddl",
+        ddl_beta_init=beta_init,
+        ddl_erase=update == DELTA,
+        d_model=d_model,
+        seed=seed,
+        dtype=dtype,
+        **sizes,
     )
-    states = hidden_states(params, text[:, :-1], config)
+    params, text = move((params, text), there)
+    states = hidden_states(params, text, config)
     slopes = grad(lambda p: cross_entropy(transformer(p, text[:, :-1], config), text[:, 1:]))(
         params
     )
     _, norm_at_start = measured(states[0])
-    sequence = _difference_of_forms(beta_init, n_steps, sizes)
+    sequence = _difference_of_forms(beta_init, n_steps, seed, there, dtype)
     rows = []
     for layer in sorted({1, *range(every, config.n_layers + 1, every), config.n_layers}):
         block, slope = params["blocks"][layer - 1], slopes["blocks"][layer - 1]
@@ -126,7 +134,7 @@ def _step(x, block, config):
 
 
 def _short(x):
-    return f"{x:.0e}".replace("e+", "e")
+    return f"{x:.1g}".replace("e+0", "e").replace("e+", "e")
 
 
 def _mean(values):
@@ -137,10 +145,9 @@ def _root_mean_square(x):
     return float(np.sqrt(np.mean(x * x)))
 
 
-def _difference_of_forms(beta_init, n_steps, sizes):
+def _difference_of_forms(beta_init, n_steps, seed, there, dtype):
     """The largest difference of the delta rule in chunks to that step by step, gradients too."""
-    dtype, rng = sizes["dtype"], np.random.default_rng([sizes["seed"], round(100 * beta_init)])
-    there = place(sizes["array_library"], sizes["device"], dtype=dtype)
+    rng = np.random.default_rng([seed, round(100 * beta_init)])
     q, k, v, R = move(tuple(rng.standard_normal((4, n_steps, 16))), there, dtype=dtype)
     low, high = max(beta_init - 0.5, 0.0), min(beta_init + 0.5, 2.0)
     gates = rng.uniform(low, high, n_steps), -0.1 * rng.random(n_steps)

@@ -16,7 +16,7 @@ def _tokens(data):
     return load_corpus(data).tokens
 
 
-def untrained(
+def decoder_of_text(
     *,
     data,
     seed,
@@ -25,15 +25,12 @@ def untrained(
     d_model,
     n_heads,
     depth,
-    array_library="numpy",
-    device=None,
     dtype="float64",
     **options,
 ):
-    """Return parameters, text (n_windows, n_tokens + 1) of bytes, and the config of a decoder.
+    """Return the config and parameters of an untrained decoder, and bytes of real text for it.
 
-    The seed fixes the windows and, rule by rule, the same embeddings and sub-layers: they are drawn
-    with NumPy in float64, then moved, so that every library and device computes the same network.
+    The seed fixes the windows and, rule by rule, the same embeddings and sub-layers. NumPy arrays.
     """
     of_text, of_weights = np.random.default_rng(seed).spawn(2)
     config = TransformerConfig(
@@ -46,17 +43,22 @@ def untrained(
         dtype=dtype,
         **options,
     )
-    text = windows(_tokens(data), n_tokens, batch=n_windows, rng=of_text)
-    there = place(array_library, device, dtype=dtype)
-    return *move((init_transformer(of_weights, config), text), there), config
+    text = windows(_tokens(data), n_tokens, batch=n_windows, rng=of_text)[:, :-1]
+    params = init_transformer(of_weights, config)
+    return config, params, text
 
 
-def states_of_text(**settings):
-    """Return hidden states (depth+1, n_windows, n_tokens, d_model) of an `untrained` decoder."""
-    params, text, config = untrained(**settings)
+def states_of_text(*, array_library="numpy", device=None, dtype="float64", **sizes):
+    """Return the hidden states (depth+1, n_windows, n_tokens, d_model) of `decoder_of_text`.
+
+    The decoder is drawn with NumPy in float64, then moved, so that every library and device
+    computes the same network.
+    """
+    config, params, text = decoder_of_text(dtype=dtype, **sizes)
+    params, text = move((params, text), place(array_library, device, dtype=dtype))
     # A state that explodes is a finding here, not an accident.
     with np.errstate(over="ignore", invalid="ignore"):
-        return hidden_states(params, text[:, :-1], config)
+        return hidden_states(params, text, config)
 
 
 def measured(state):
