@@ -30,7 +30,7 @@ def coefficients(k, context, v_input, *weights):
     """k̂, v and β of `deep_delta_coefficients`, side by side."""
     options = {"context": context, "v_input": v_input, "v_form": "sigmoid4", "eps": 0.3}
     k, beta, v = layers.deep_delta_coefficients(k, *weights, **options)
-    xp = array_namespace(beta)
+    xp = array_namespace(k, v, beta)
     return xp.concat([k, v, xp.expand_dims(beta, axis=-1)], axis=-1)
 
 
@@ -40,7 +40,7 @@ def rule(**options):
 
 def outputs_and_state(*arrays):
     o, S = layers.delta_rule(*arrays, chunk_size=2, with_state=True)
-    return array_namespace(S).concat([o, S], axis=-2)
+    return array_namespace(o, S).concat([o, S], axis=-2)
 
 
 D, D_V, HIDDEN = 5, 3, 4

@@ -69,21 +69,24 @@ def tasks(settings):
     ]
 
 
-def work(
-    beta_init, update, d_model, every, n_steps, array_library, device, dtype="float64", **sizes
-):
-    options = {"ddl_beta_init": beta_init, "ddl_erase": update == DELTA}
-    config, params, text = decoder_of_text(
-        residual="ddl", d_model=d_model, dtype=dtype, **options, **sizes
-    )
+def work(beta_init, update, d_model, every, n_steps, seed, array_library, device, dtype, **sizes):
     there = place(array_library, device, dtype=dtype)
+    config, params, text = decoder_of_text(
+        residual="ddl",
+        ddl_beta_init=beta_init,
+        ddl_erase=update == DELTA,
+        d_model=d_model,
+        seed=seed,
+        dtype=dtype,
+        **sizes,
+    )
     params, text = move((params, text), there)
-    states = hidden_states(params, text[:, :-1], config)
+    states = hidden_states(params, text, config)
     slopes = grad(lambda p: cross_entropy(transformer(p, text[:, :-1], config), text[:, 1:]))(
         params
     )
     _, norm_at_start = measured(states[0])
-    sequence = _difference_of_forms(beta_init, n_steps, sizes["seed"], there, dtype)
+    sequence = _difference_of_forms(beta_init, n_steps, seed, there, dtype)
     rows = []
     for layer in sorted({1, *range(every, config.n_layers + 1, every), config.n_layers}):
         block, slope = params["blocks"][layer - 1], slopes["blocks"][layer - 1]
@@ -131,7 +134,7 @@ def _step(x, block, config):
 
 
 def _short(x):
-    return f"{x:.0e}".replace("e+", "e")
+    return f"{x:.1g}".replace("e+0", "e").replace("e+", "e")
 
 
 def _mean(values):

@@ -30,7 +30,6 @@ def decoder_of_text(
 ):
     """Return the config and parameters of an untrained decoder, and bytes of real text for it.
 
-    The text (n_windows, n_tokens + 1) has one byte more than the decoder reads, the last target.
     The seed fixes the windows and, rule by rule, the same embeddings and sub-layers. What a rule
     sets by looking at data before training (Admin's ω), it has set by these bytes. NumPy arrays.
     """
@@ -45,10 +44,10 @@ def decoder_of_text(
         dtype=dtype,
         **options,
     )
-    text = windows(_tokens(data), n_tokens, batch=n_windows, rng=of_text)
+    text = windows(_tokens(data), n_tokens, batch=n_windows, rng=of_text)[:, :-1]
     params = init_transformer(of_weights, config)
     if config.residual == "admin":
-        params = profile_admin(params, text[:, :-1], config)
+        params = profile_admin(params, text, config)
     return config, params, text
 
 
@@ -62,7 +61,7 @@ def states_of_text(*, array_library="numpy", device=None, dtype="float64", **siz
     params, text = move((params, text), place(array_library, device, dtype=dtype))
     # A state that explodes is a finding here, not an accident.
     with np.errstate(over="ignore", invalid="ignore"):
-        return hidden_states(params, text[:, :-1], config)
+        return hidden_states(params, text, config)
 
 
 def measured(state):

@@ -84,7 +84,6 @@ def work(
     **sizes,
 ):
     config, params, text = decoder_of_text(residual=rule, seed=seed, dtype=dtype, **sizes)
-    text = text[:, :-1]
     rng = np.random.default_rng([seed, 1])
     start = init_mgt_residual(rng, config.d_model, dtype=dtype)
     start = {name: start[name] for name in ("W_gate", "gain", "bias")}
