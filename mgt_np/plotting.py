@@ -17,6 +17,8 @@ RULE_STYLES = {
     "mgt": {"color": BLUE, "linestyle": "-"},
     "mgt_mhc_only": {"color": SKY, "linestyle": "--"},
     "mgt_ddl_only": {"color": GREEN, "linestyle": "-."},
+    "hc": {"color": PURPLE, "linestyle": "--"},
+    "mhc": {"color": PURPLE, "linestyle": "-"},
 }
 
 STYLE = {

@@ -1,6 +1,7 @@
 """What we measure on hidden states and attention maps."""
 
 from .attention import attention_entropy
+from .gain import amax_gain, amin_gain, composite_mixing
 from .rank import effective_rank, participation_ratio, stable_rank
 from .tokens import (
     composite_norm,
@@ -11,7 +12,10 @@ from .tokens import (
 )
 
 __all__ = [
+    "amax_gain",
+    "amin_gain",
     "attention_entropy",
+    "composite_mixing",
     "composite_norm",
     "effective_rank",
     "mean_cosine_similarity",

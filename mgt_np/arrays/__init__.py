@@ -4,6 +4,7 @@ from .blocks import in_blocks
 from .boxes import device, on_host
 from .fused import composed, fusable
 from .gradients import grad, value_and_grad
+from .layout import matrices_inside_out, matrices_outside_in
 from .libraries import Place, move, place
 from .namespace import array_namespace, as_float_array, in_one_place, operands, to_host
 from .scatter import add_to_columns
@@ -31,6 +32,8 @@ __all__ = [
     "in_blocks",
     "in_one_place",
     "leaves_with_paths",
+    "matrices_inside_out",
+    "matrices_outside_in",
     "mean_of_features",
     "minus_infinity_below",
     "move",

@@ -2,7 +2,9 @@
 
 from types import MappingProxyType
 
+from .hc import HC
 from .mgt import MGT, MGT_DDL_ONLY, MGT_MHC_ONLY
+from .mhc import MHC
 from .none import NONE
 from .post_ln import POST_LN
 from .pre_ln import PRE_LN
@@ -16,6 +18,8 @@ RESIDUAL_RULES = MappingProxyType(
         "mgt": MGT,
         "mgt_mhc_only": MGT_MHC_ONLY,
         "mgt_ddl_only": MGT_DDL_ONLY,
+        "hc": HC,
+        "mhc": MHC,
     }
 )
 
