@@ -171,6 +171,8 @@ MEASURE_CASES = (
 )
 NOT_OF_STATES = ("amax_gain", "amin_gain", "composite_mixing")
 
+FUSED = ("sinkhorn", "mhc_coefficients", "mhc_read", "mhc_update")
+
 
 def parameters(rng):
     """They are passed as one dict, not by their names."""

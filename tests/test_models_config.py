@@ -83,6 +83,12 @@ def test_sizes_are_integers_of_a_least_size(name, size):
         ({"weight_scale": float("nan")}, "weight_scale to be 'lecun' or a number ≥ 0, got nan"),
         ({"embedding_scale": -1.0}, "expected embedding_scale to be a number ≥ 0, got -1.0"),
         ({"embedding_scale": "lecun"}, "expected embedding_scale to be a number ≥ 0, got 'lecun'"),
+        ({"n_streams": 0}, "expected n_streams to be an integer ≥ 1, got 0"),
+        ({"n_streams": 2.0}, "expected n_streams to be an integer ≥ 1, got 2.0"),
+        ({"mhc_iters": -1}, "expected mhc_iters to be an integer ≥ 0, got -1"),
+        ({"mhc_convention": "papr"}, "got 'papr'; did you mean 'paper'?"),
+        ({"hc_dynamic": "no"}, "expected hc_dynamic to be one of True, False, got 'no'"),
+        ({"hc_output_gain": -1.0}, "expected hc_output_gain to be a number ≥ 0, got -1.0"),
         ({"mgt_beta_per": "head"}, "mgt_beta_per to be one of 'token', 'channel', got 'head'"),
     ],
 )

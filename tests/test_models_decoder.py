@@ -57,6 +57,36 @@ WRITTEN_OUT = {
     "pre_ln": lambda x, F, p, config: x + F(norm(x, p)),
     "mgt": lambda x, F, p, config: mgt_step(x, F(norm(x, p)), p["update"], config),
 }
+
+
+def hc_step(X, F, p, config):
+    c = p["connection"]
+    normed = layer_norm(X, c["gain"], c["bias"])
+    A_m = c["A_m"] + c["s_alpha"] * np.tanh(normed @ c["W_m"])[..., 0]
+    B = c["B"] + c["s_beta"] * np.tanh(normed @ c["W_beta"])[..., 0]
+    A_r = c["A_r"] + c["s_alpha"] * np.tanh(normed @ c["W_r"])
+    y = F(norm(np.einsum("...j,...jd->...d", A_m, X), p))
+    return np.einsum("...ji,...jd->...id", A_r, X) + np.einsum("...i,...d->...id", B, y)
+
+
+def mhc_step(X, F, p, config):
+    c, n = p["connection"], config.n_streams
+    flat = X.reshape(*X.shape[:-2], -1)
+    normed = flat / np.sqrt(np.mean(flat**2, axis=-1, keepdims=True))
+    pre, post, res = (
+        c[f"alpha_{part}"] * (normed @ c[f"phi_{part}"]) + c[f"b_{part}"].ravel()
+        for part in ("pre", "post", "res")
+    )
+    M = np.exp(res.reshape(*res.shape[:-1], n, n))
+    for _ in range(20):
+        M = M / np.sum(M, axis=-2, keepdims=True)
+        M = M / np.sum(M, axis=-1, keepdims=True)
+    y = F(norm(np.einsum("...j,...jd->...d", 1.0 / (1.0 + np.exp(-pre)), X), p))
+    written = np.einsum("...i,...d->...id", 2.0 / (1.0 + np.exp(-post)), y)
+    return np.einsum("...ij,...jd->...id", M, X) + written
+
+
+WRITTEN_OUT |= {"hc": hc_step, "mhc": mhc_step}
 WRITTEN_OUT |= dict.fromkeys(("mgt_mhc_only", "mgt_ddl_only"), WRITTEN_OUT["mgt"])
 
 
@@ -67,6 +97,7 @@ def test_the_blocks_written_out(residual, activation, rng):
     params = moved_params(rng, config)
     x = params["tokens"][TOKENS] + params["positions"][:5]
     expected = [x]
+    x = RESIDUAL_RULES[residual].expand(x, config)
     for block in params["blocks"]:
 
         def attend(x, block=block):
@@ -77,7 +108,7 @@ def test_the_blocks_written_out(residual, activation, rng):
 
         x = step(x, attend, block["attention_residual"], config)
         x = step(x, hidden, block["feed_forward_residual"], config)
-        expected.append(x)
+        expected.append(RESIDUAL_RULES[residual].read(x, config))
     np.testing.assert_allclose(hidden_states(params, TOKENS, config), expected, atol=1e-12)
 
 

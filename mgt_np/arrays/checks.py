@@ -38,3 +38,10 @@ def entries(params, *names):
             f"{', '.join(missing)} missing"
         )
     return {name: params[name] for name in names}
+
+
+def shaped(x, *shapes, name):
+    """Raise ValueError unless an array has one of these shapes; a Python number has ()."""
+    shape = () if isinstance(x, int | float) else tuple(x.shape)
+    if shape not in shapes:
+        raise ValueError(f"expected {name} of shape {' or '.join(map(str, shapes))}, got {shape}")

@@ -1,7 +1,7 @@
 """Hyper-connections (Zhu et al., 2409.19606): free coefficients between n residual streams."""
 
 from mgt_np.arrays import operands
-from mgt_np.arrays.checks import at_least, entries, one_of
+from mgt_np.arrays.checks import at_least, entries, one_of, shaped
 from mgt_np.arrays.initial import constant
 
 from .linear import linear
@@ -54,8 +54,7 @@ def hyper_connection_coefficients(X, params, *, dynamic=True, norm="layer", tanh
     shapes = {"A_m": (n,), "B": (n,), "A_r": (n, n)}
     shapes |= {"W_m": (d, 1), "W_beta": (d, 1), "W_r": (d, n), "s_alpha": (), "s_beta": ()}
     for name, x in arrays.items():
-        if tuple(x.shape) != shapes[name]:
-            raise ValueError(f"expected {name} of shape {shapes[name]}, got {tuple(x.shape)}")
+        shaped(x, shapes[name], name=name)
     if not dynamic:
         return (
             xp.broadcast_to(A_m, (*leading, n)),

@@ -19,7 +19,7 @@ from mgt_np.arrays import (
     sum_of_features,
     sum_of_rows,
 )
-from mgt_np.arrays.checks import at_least, entries, one_of
+from mgt_np.arrays.checks import at_least, entries, one_of, shaped
 from mgt_np.arrays.initial import constant, normal
 
 from .activations import sigmoid, softmax
@@ -217,11 +217,10 @@ def _check_shapes(arrays, gain, n, d, n_mixtures, row):
     rows = d if each else n * d
     for part, width in zip(_PARTS, (n, n, n_mixtures), strict=True):
         shapes[f"phi_{part}"] = [(rows, width)] + ([(rows, width // n)] if each else [])
-    arrays, shapes = ({"gain": gain, **arrays}, {"gain": [(rows,)], **shapes})
     for name, x in arrays.items():
-        if x is not None and tuple(x.shape) not in shapes[name]:
-            expected = " or ".join(map(str, shapes[name]))
-            raise ValueError(f"expected {name} of shape {expected}, got {tuple(x.shape)}")
+        shaped(x, *shapes[name], name=name)
+    if gain is not None:
+        shaped(gain, (rows,), name="gain")
 
 
 def _project_flattened(xp, X, phi, gain, row):
@@ -303,7 +302,8 @@ def _dynamic_forward(xp, X, b_pre, b_post, b_res, *arrays, row, n_iters):
     *phi, alpha_pre, alpha_post, alpha_res, gain = arrays
     n, d = X.shape[-2:]
     forms = row.projection, row.pre, row.post, row.mixing, row.shift
-    if forms != ("flattened", "sigmoid", "sigmoid", "sinkhorn", None) or 0 in X.shape:
+    numbers = any(isinstance(alpha, int | float) for alpha in (alpha_pre, alpha_post, alpha_res))
+    if forms != ("flattened", "sigmoid", "sigmoid", "sinkhorn", None) or numbers or 0 in X.shape:
         return None
     flat = xp.reshape(X, (math.prod(X.shape[:-2]), n * d))
     product = _product_forward(xp, flat, xp.concat(phi, axis=1), gain, **_norm(row))
