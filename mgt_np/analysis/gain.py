@@ -19,7 +19,7 @@ class Gain(NamedTuple):
 def amax_gain(H):
     """Return the Amax Gain Magnitude of mixing matrices.
 
-        forward = maxᵢ |Σⱼ Hᵢⱼ|,    backward = maxⱼ |Σᵢ Hᵢⱼ|                (mHC, §3.1)
+        forward = maxᵢ |Σⱼ Hᵢⱼ|,    backward = maxⱼ |Σᵢ Hᵢⱼ|                (mHC)
 
     Shapes: H (..., n, n); result (forward, backward), each (...) ≥ 0. Both are 1 for doubly
     stochastic matrices, and for products of them. Of equal streams the forward gain is what the

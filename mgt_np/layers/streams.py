@@ -9,7 +9,7 @@ from mgt_np.arrays.checks import at_least, one_of, same_size
 
 
 def expand_streams(x, *, n):
-    """Begin with n equal streams: row i of X is x                              (HC, §2.1).
+    """Begin with n equal streams: row i of X is x                              (HC).
 
     Shapes: x (..., d); result (..., n, d). `reduce_streams` with "mean" gives x again. Raises
     ValueError for n < 1.
@@ -22,7 +22,7 @@ def expand_streams(x, *, n):
 
 
 def reduce_streams(X, *, reduction="sum"):
-    """End with one stream: the sum of all                                      (HC, §2.1).
+    """End with one stream: the sum of all                                      (HC).
 
     Shapes: X (..., n, d); result (..., d). `reduction="mean"` divides by n, so that n equal streams
     give one of them; a norm that follows makes the two alike up to its ε.
