@@ -125,10 +125,11 @@ def test_manifold_constrained_hyper_connections(n_iters, rng, in_float64):
 
 @pytest.mark.parametrize("n_iters", [1, 2])
 def test_the_clamp_of_its_iteration(n_iters, rng, in_float64):
-    """A row that the columns leave below 1e-12 is divided by that, not normalised."""
+    """A row that the columns leave below 1e-12 is divided by that; a whole column is shifted."""
     layer = peer.mHC(S, dim=D, layer_index=1, sinkhorn_iters=n_iters)
     Z = rng.standard_normal((S, S))
     Z[1] -= 60.0
+    Z[:, 2] -= 90.0
     b = {"b_pre": np.zeros(S), "b_post": np.zeros(S), "b_res": Z}
     ours = mhc_coefficients(np.zeros((S, D)), b, convention="lucidrains", n_iters=n_iters)[2]
     theirs = layer.residual_mix_constraint_fn(torch.tensor(Z)).numpy()
