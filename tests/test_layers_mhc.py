@@ -261,9 +261,12 @@ def test_wrong_parameters_are_named(rng):
     ):
         with pytest.raises(ValueError, match=message):
             call()
-    del params["alpha_post"]
-    with pytest.raises(ValueError, match="alpha_post missing"):
-        mhc_coefficients(X, params)
+    for name in ("alpha_post", "phi_pre"):
+        some = {key: x for key, x in params.items() if key != name}
+        with pytest.raises(ValueError, match=f"{name} missing"):
+            mhc_coefficients(X, some)
+    with pytest.raises(TypeError, match="expected X to be an array, got list"):
+        mhc_coefficients([[1.0]], params)
 
 
 def test_a_convention_is_given_by_names():

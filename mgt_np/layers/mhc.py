@@ -112,7 +112,7 @@ def mhc_coefficients(X, params, *, convention="paper", n_iters=None):
 
     Shapes: X (..., n, d); params: phi_pre (n·d, n), phi_post (n·d, n), phi_res (n·d, n·n), b_pre
     (n), b_post (n), b_res (n, n), alpha_pre, alpha_post, alpha_res 0-d, and the norm's gain (n·d)
-    or none; without the nine of φ and α the coefficients are the static ones of b. Result H_pre
+    or none; without all six of φ and α the coefficients are the static ones of b. Result H_pre
     (..., n) in (0, 1), H_post (..., n) in (0, 2), H_res (..., n, n) with rows that sum to one.
     `convention` is a name or a row of `MHC_CONVENTIONS`, which says what else there is; `n_iters`
     replaces its number of iterations. Where each stream is projected alone, d stands for n·d, and
@@ -125,13 +125,12 @@ def mhc_coefficients(X, params, *, convention="paper", n_iters=None):
     row = _row(convention)
     n_iters = row.n_iters if n_iters is None else n_iters
     _iteration(n_iters, row)
+    operands(X=X)
     at_least(2, X=X)
     leading, (n, d) = tuple(X.shape[:-2]), X.shape[-2:]
-    static = row.projection == "static" or "phi_pre" not in params
-    names = ("b_pre", "b_post", "b_res")
-    if not static:
-        names += tuple(f"{kind}_{part}" for kind in ("phi", "alpha") for part in _PARTS)
-    arrays = entries(params, *names)
+    of_state = tuple(f"{kind}_{part}" for kind in ("phi", "alpha") for part in _PARTS)
+    static = row.projection == "static" or not any(name in params for name in of_state)
+    arrays = entries(params, "b_pre", "b_post", "b_res", *(() if static else of_state))
     xp, X, gain, *coefficients = operands(X=X, gain=params.get("gain"), **arrays)
     n_mixtures = math.factorial(n) if row.mixing == "permutations" else n * n
     _check_shapes(arrays, gain, n, d, n_mixtures, row)
