@@ -7,6 +7,7 @@ from mgt_np.experiments import (
     entropy_collapse,
     head_identifiability,
     layer_norm_and_rank,
+    mixing_gain,
     phase_diagram,
     rank_evolution,
     span,
@@ -62,5 +63,8 @@ SMALL = {
         scales=(0.1, 1.0, 4.0),
         rates=(0.1, 1.0),
         n_steps=5,
+    ),
+    "mixing-gain": mixing_gain.Settings(
+        depth=6, n_seeds=2, n_tokens=3, free_scales=(0.1, 0.5), scales=(1.0, 4.0), iterations=(1, 5)
     ),
 }

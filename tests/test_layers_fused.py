@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import LIBRARIES
 from gradcheck import weighted
-from test_layers_contract import CASES
+from test_layers_contract import CASES, FAMILIES
 
 from mgt_np import array_namespace, value_and_grad
 from mgt_np.arrays import blocks, composed, to_host
@@ -37,6 +37,7 @@ FUSED = (
     normalization.rms_norm,
 )
 NAMES = {layer.__name__ for layer in FUSED} - {"_negative_log_likelihood"} | {"cross_entropy"}
+NAMES |= {name for family in FAMILIES for name in getattr(family, "FUSED", ())}
 OF_FUSED = [case for case in CASES if case.name.split()[0] in NAMES]
 NUMPY = LIBRARIES[0]
 

@@ -91,6 +91,12 @@ def test_sizes_are_integers_of_a_least_size(name, size):
         ({"ddl_value_channels": 0}, "ddl_value_channels to be an integer ≥ 1, got 0"),
         ({"ddl_kernel_size": 2.0}, "ddl_kernel_size to be an integer ≥ 1, got 2.0"),
         ({"ddl_compressor": "token"}, "got 'token'; did you mean 'tokens'?"),
+        ({"n_streams": 0}, "expected n_streams to be an integer ≥ 1, got 0"),
+        ({"n_streams": 2.0}, "expected n_streams to be an integer ≥ 1, got 2.0"),
+        ({"mhc_iters": -1}, "expected mhc_iters to be an integer ≥ 0, got -1"),
+        ({"mhc_convention": "papr"}, "got 'papr'; did you mean 'paper'?"),
+        ({"hc_dynamic": "no"}, "expected hc_dynamic to be one of True, False, got 'no'"),
+        ({"hc_output_gain": -1.0}, "expected hc_output_gain to be a number ≥ 0, got -1.0"),
         ({"mgt_beta_per": "head"}, "mgt_beta_per to be one of 'token', 'channel', got 'head'"),
     ],
 )

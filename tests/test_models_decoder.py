@@ -68,6 +68,36 @@ WRITTEN_OUT |= {
     "layerscale": lambda x, F, p, config: x + F(norm(x, p)) @ np.diag(p["lam"]),
     "rezero": lambda x, F, p, config: x + p["alpha"] * F(x),
 }
+
+
+def hc_step(X, F, p, config):
+    c = p["connection"]
+    normed = layer_norm(X, c["gain"], c["bias"])
+    A_m = c["A_m"] + c["s_alpha"] * np.tanh(normed @ c["W_m"])[..., 0]
+    B = c["B"] + c["s_beta"] * np.tanh(normed @ c["W_beta"])[..., 0]
+    A_r = c["A_r"] + c["s_alpha"] * np.tanh(normed @ c["W_r"])
+    y = F(norm(np.einsum("...j,...jd->...d", A_m, X), p))
+    return np.einsum("...ji,...jd->...id", A_r, X) + np.einsum("...i,...d->...id", B, y)
+
+
+def mhc_step(X, F, p, config):
+    c, n = p["connection"], config.n_streams
+    flat = X.reshape(*X.shape[:-2], -1)
+    normed = flat / np.sqrt(np.mean(flat**2, axis=-1, keepdims=True))
+    pre, post, res = (
+        c[f"alpha_{part}"] * (normed @ c[f"phi_{part}"]) + c[f"b_{part}"].ravel()
+        for part in ("pre", "post", "res")
+    )
+    M = np.exp(res.reshape(*res.shape[:-1], n, n))
+    for _ in range(20):
+        M = M / np.sum(M, axis=-2, keepdims=True)
+        M = M / np.sum(M, axis=-1, keepdims=True)
+    y = F(norm(np.einsum("...j,...jd->...d", 1.0 / (1.0 + np.exp(-pre)), X), p))
+    written = np.einsum("...i,...d->...id", 2.0 / (1.0 + np.exp(-post)), y)
+    return np.einsum("...ij,...jd->...id", M, X) + written
+
+
+WRITTEN_OUT |= {"hc": hc_step, "mhc": mhc_step}
 WRITTEN_OUT |= dict.fromkeys(("mgt_mhc_only", "mgt_ddl_only"), WRITTEN_OUT["mgt"])
 
 
@@ -92,7 +122,9 @@ def ddl_step(X, F, p, config):
 
 WRITTEN_OUT |= dict.fromkeys(("ddl", "ddl_expanded"), ddl_step)
 # How a state of several streams begins, and how it is read.
-STREAMS = {
+STREAMS = dict.fromkeys(
+    ("hc", "mhc"), (lambda x: np.stack([x] * 4, axis=-2), lambda X: np.mean(X, axis=-2))
+) | {
     "ddl": (lambda x: x[..., None], lambda X: X[..., 0]),
     "ddl_expanded": (lambda x: np.stack([x] * 4, axis=-1), lambda X: np.mean(X, axis=-1)),
 }

@@ -8,6 +8,7 @@ from .collapse_bounds import (
     spectral_gap,
 )
 from .collapses import COLLAPSES, Collapse
+from .gain import amax_gain, amin_gain, composite_mixing
 from .linear_span import (
     distance_from_span,
     head_ambiguity,
@@ -29,9 +30,12 @@ from .tokens import (
 __all__ = [
     "COLLAPSES",
     "Collapse",
+    "amax_gain",
+    "amin_gain",
     "attention_entropy",
     "attention_entropy_bound",
     "collapse_beta",
+    "composite_mixing",
     "composite_norm",
     "distance_from_span",
     "effective_rank",

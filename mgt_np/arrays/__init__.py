@@ -5,6 +5,7 @@ from .boxes import device, on_host
 from .checkpoint import checkpoint
 from .fused import composed, fusable
 from .gradients import grad, value_and_grad
+from .layout import matrices_inside_out, matrices_outside_in
 from .libraries import Place, move, place
 from .namespace import array_namespace, as_float_array, in_one_place, operands, to_host
 from .scatter import add_to_columns
@@ -33,6 +34,8 @@ __all__ = [
     "in_blocks",
     "in_one_place",
     "leaves_with_paths",
+    "matrices_inside_out",
+    "matrices_outside_in",
     "mean_of_features",
     "minus_infinity_below",
     "move",

@@ -27,3 +27,21 @@ def one_of(options, **choices):
             hint = f"; did you mean {near[0]!r}?" if near else ""
             listed = ", ".join(repr(option) for option in options)
             raise ValueError(f"expected {name} to be one of {listed}, got {choice!r}{hint}")
+
+
+def entries(params, *names):
+    """Return those entries of a dict of parameters, or raise ValueError naming what is missing."""
+    missing = [name for name in names if name not in params]
+    if missing:
+        raise ValueError(
+            f"expected parameters {', '.join(names)}, got {', '.join(params) or 'none'}: "
+            f"{', '.join(missing)} missing"
+        )
+    return {name: params[name] for name in names}
+
+
+def shaped(x, *shapes, name):
+    """Raise ValueError unless an array has one of these shapes; a Python number has ()."""
+    shape = () if isinstance(x, int | float) else tuple(x.shape)
+    if shape not in shapes:
+        raise ValueError(f"expected {name} of shape {' or '.join(map(str, shapes))}, got {shape}")

@@ -23,6 +23,7 @@ _LEAN_NUMPY = SimpleNamespace(
         "matrix_transpose": operator.attrgetter("mT"),
         "permute_dims": np.ndarray.transpose,
         "reshape": np.ndarray.reshape,
+        "sum": lambda x, axis=None, keepdims=False: np.add.reduce(x, axis, keepdims=keepdims),
     }
 )
 

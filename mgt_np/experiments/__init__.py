@@ -9,6 +9,7 @@ from .entropy_collapse import ENTROPY_COLLAPSE
 from .experiment import Claim, Experiment, Result
 from .head_identifiability import HEAD_IDENTIFIABILITY
 from .layer_norm_and_rank import LAYER_NORM_AND_RANK
+from .mixing_gain import MIXING_GAIN
 from .phase_diagram import PHASE_DIAGRAM
 from .rank_evolution import RANK_EVOLUTION
 from .running import run
@@ -32,6 +33,7 @@ EXPERIMENTS = MappingProxyType(
             ATTENTION_COLLAPSE,
             WIDTH_COLLAPSE,
             ENTROPY_COLLAPSE,
+            MIXING_GAIN,
         )
     }
 )

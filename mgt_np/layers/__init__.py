@@ -35,12 +35,19 @@ from .delta import (
 )
 from .delta_rule import delta_rule
 from .feed_forward import feed_forward, init_feed_forward
+from .hyper_connections import (
+    hyper_connection,
+    hyper_connection_coefficients,
+    init_hyper_connection,
+)
 from .linear import embedding, init_linear, linear
 from .loss import cross_entropy
 from .mgt import geometric_update, init_mgt_residual, mgt_beta, mgt_residual, tangent_gate
+from .mhc import MHC_CONVENTIONS, MHCConvention, init_mhc_coefficients, mhc_coefficients
 from .normalization import init_layer_norm, init_rms_norm, layer_norm, rms_norm
 from .position_gate import init_position_gated_projection, position_gated_projection
 from .rotary import rotary_embedding
+from .sinkhorn import birkhoff, sinkhorn
 from .spectral import (
     gap_free_attention,
     gap_free_attention_weights,
@@ -48,10 +55,14 @@ from .spectral import (
     sigma_reparam,
     spectral_norm,
 )
+from .streams import expand_streams, mhc_read, mhc_update, reduce_streams
 from .tangent import projected_update, sphere_tangent, tangent_projection
 
 __all__ = [
+    "MHC_CONVENTIONS",
+    "MHCConvention",
     "attention_weights",
+    "birkhoff",
     "compress_channels",
     "compress_tokens",
     "cross_entropy",
@@ -69,20 +80,25 @@ __all__ = [
     "delta_singular_values",
     "delta_update",
     "embedding",
+    "expand_streams",
     "feed_forward",
     "gap_free_attention",
     "gap_free_attention_weights",
     "gelu",
     "geometric_update",
+    "hyper_connection",
+    "hyper_connection_coefficients",
     "init_compress_channels",
     "init_compress_tokens",
     "init_deep_delta_expanded",
     "init_deep_delta_residual",
     "init_delta_gate",
     "init_feed_forward",
+    "init_hyper_connection",
     "init_layer_norm",
     "init_linear",
     "init_mgt_residual",
+    "init_mhc_coefficients",
     "init_multi_head_attention",
     "init_position_gated_projection",
     "init_rms_norm",
@@ -91,10 +107,14 @@ __all__ = [
     "linear",
     "mgt_beta",
     "mgt_residual",
+    "mhc_coefficients",
+    "mhc_read",
+    "mhc_update",
     "multi_head_attention",
     "position_gated_projection",
     "power_iteration",
     "projected_update",
+    "reduce_streams",
     "relu",
     "rms_norm",
     "rotary_embedding",
@@ -103,6 +123,7 @@ __all__ = [
     "sigma_reparam",
     "sigmoid",
     "silu",
+    "sinkhorn",
     "softmax",
     "spectral_norm",
     "sphere_tangent",

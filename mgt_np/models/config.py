@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from numbers import Integral
 
 from mgt_np.arrays.checks import one_of
+from mgt_np.layers import MHC_CONVENTIONS
 from mgt_np.layers.activations import ACTIVATIONS
 
 from .rules import RESIDUAL_RULES
@@ -34,6 +35,10 @@ class TransformerConfig:
     `ddl_erase=False` for the control that writes only. Of `ddl_expanded` alone: how many value
     channels (4 in both), and whether the compressor reads "channels" (our default: the paper
     reports both) or "tokens", the last `ddl_kernel_size` of them (4 in the code).
+    Options of the rules with several streams: their number `n_streams`; `hc_dynamic` lets HC's
+    coefficients depend on the state, `hc_output_gain` scales its initial W_o and W_2;
+    `mhc_convention` is a name in `MHC_CONVENTIONS`, `mhc_iters` replaces its number of Sinkhorn
+    iterations. Four streams and dynamic coefficients are the papers'.
     Raises ValueError for a setting out of range or unknown.
     """
 
@@ -70,6 +75,11 @@ class TransformerConfig:
     ddl_value_channels: int = 4
     ddl_compressor: str = "channels"
     ddl_kernel_size: int = 4
+    n_streams: int = 4
+    hc_dynamic: bool = True
+    hc_output_gain: float = 1.0
+    mhc_convention: str = "paper"
+    mhc_iters: int | None = None
 
     def __post_init__(self):
         for name in (*_SIZES, *_SIZES_FROM_0):
@@ -118,6 +128,19 @@ class TransformerConfig:
         one_of(("channels", "tokens"), ddl_compressor=self.ddl_compressor)
         if not _is_scale(self.ddl_beta_init) or self.ddl_beta_init > 2:
             raise ValueError(f"expected ddl_beta_init in [0, 2], got {self.ddl_beta_init!r}")
+        for name, least in (("n_streams", 1), ("mhc_iters", 0)):
+            number = getattr(self, name)
+            if number is None and name == "mhc_iters":
+                continue
+            if not isinstance(number, Integral) or number < least:
+                raise ValueError(f"expected {name} to be an integer ≥ {least}, got {number!r}")
+            object.__setattr__(self, name, int(number))
+        one_of((True, False), hc_dynamic=self.hc_dynamic)
+        if not _is_scale(self.hc_output_gain):
+            raise ValueError(
+                f"expected hc_output_gain to be a number ≥ 0, got {self.hc_output_gain!r}"
+            )
+        one_of(MHC_CONVENTIONS, mhc_convention=self.mhc_convention)
 
 
 def _is_scale(scale):

@@ -7,8 +7,10 @@ from .branchnorm import BRANCHNORM
 from .ddl import DDL
 from .ddl_expanded import DDL_EXPANDED
 from .deepnorm import DEEPNORM
+from .hc import HC
 from .layerscale import LAYERSCALE
 from .mgt import MGT, MGT_DDL_ONLY, MGT_MHC_ONLY
+from .mhc import MHC
 from .none import NONE
 from .post_ln import POST_LN
 from .pre_ln import PRE_LN
@@ -34,6 +36,8 @@ RESIDUAL_RULES = MappingProxyType(
         "rezero": REZERO,
         "ddl": DDL,
         "ddl_expanded": DDL_EXPANDED,
+        "hc": HC,
+        "mhc": MHC,
     }
 )
 
