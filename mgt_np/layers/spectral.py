@@ -12,10 +12,10 @@ def spectral_norm(W, v=None, *, n_iters=1):
         σ(W) = max ‖W v‖/‖v‖,    v ← WᵀW v/‖WᵀW v‖, `n_iters` times, then σ = ‖W v‖
 
     Shapes: W (..., m, n); result (...). Without `v` it is exact, by singular values, whose gradient
-    does not exist where two of them are equal (W = I), and waits for a device to know. With a start v (..., n), of any length, it
-    is a lower bound of σ, exact for the leading right singular vector, and needs no decomposition;
-    it differentiates through its iterations. One iteration is σReparam's choice, 2303.06296, whose
-    v goes on from step to step: see `power_iteration`.
+    does not exist where two of them are equal (W = I), and waits for a device to know. With a start
+    v (..., n), of any length, it is a lower bound of σ, exact for the leading right singular
+    vector, and needs no decomposition; it differentiates through its iterations. One iteration is
+    σReparam's choice, 2303.06296, whose v goes on from step to step: see `power_iteration`.
     Raises ValueError for shapes that disagree, or fewer than 0 iterations.
     """
     if v is None:
