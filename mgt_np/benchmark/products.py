@@ -11,7 +11,14 @@ import numpy as np
 from mgt_np.arrays.boxes import TracedNumPyArray
 from mgt_np.arrays.namespace import library_of
 
-_GATED = ("mgt", "mgt_mhc_only")
+_ADDED = {  # to each sub-layer, in units of d²
+    "none": 0,
+    "post_ln": 0,
+    "pre_ln": 0,
+    "mgt": 1,
+    "mgt_mhc_only": 1,
+    "mgt_ddl_only": 0,
+}
 
 
 def step_flops(shape, rule):
@@ -23,10 +30,12 @@ def step_flops(shape, rule):
     too), and the feed-forward's two; r is what the residual rule adds to each of two sub-layers:
     d² for MGT's gate. The backward pass has two products for each of the forward pass, hence 3;
     nothing is counted twice where an implementation computes it again. Products with a vector are
-    left out.
+    left out. None for a rule whose products are not counted here.
     """
+    if rule not in _ADDED:
+        return None
     d, T = shape.d_model, shape.n_tokens
-    layer = 4 * d * d + 2 * T * d + 2 * d * shape.d_ff + 2 * (rule in _GATED) * d * d
+    layer = 4 * d * d + 2 * T * d + 2 * d * shape.d_ff + 2 * _ADDED[rule] * d * d
     return 6 * shape.batch * T * (shape.n_layers * layer + d * shape.vocab_size)
 
 
@@ -96,7 +105,8 @@ def rates(step, step_seconds, shape, rule, *, runs=5):
     """How fast our step's matrix products run, beside the machine's own rate: a dict.
 
     The median of `runs` steps in which the products are timed one by one. `counted_flops` are those
-    that were seen: fewer than `flops`, since attention leaves out much of what no query may see.
+    that were seen: fewer than `flops`, since attention leaves out much of what no query may see;
+    they stand for `flops` under a rule that has no formula.
     """
     step()
     seen = []
@@ -105,7 +115,7 @@ def rates(step, step_seconds, shape, rule, *, runs=5):
             step()
         seen.append((products.seconds, products.flops))
     seconds, counted = sorted(seen)[len(seen) // 2]
-    machine, flops = machine_rate(), step_flops(shape, rule)
+    machine, flops = machine_rate(), step_flops(shape, rule) or counted
     rate = counted / seconds
     return {
         "flops": flops,

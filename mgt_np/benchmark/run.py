@@ -11,6 +11,7 @@ from tqdm import tqdm
 from mgt_np.arrays.checks import one_of
 from mgt_np.models import RESIDUAL_RULES
 
+from . import ours
 from .implementations import IMPLEMENTATIONS, builder, ready_step
 from .measuring import LIMIT, difference, interleaved, peak_bytes
 from .products import rates
@@ -20,13 +21,16 @@ OURS = "mgt_np"
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "XLA_FLAGS")
 
 
-def benchmark(shape="wide", rule="mgt", names=None, *, rounds=15, command=None):
+def benchmark(shape="wide", rule="mgt", names=None, *, against=None, rounds=15, command=None):
     """Measure every implementation that is here, and return what `report` prints: a dict.
 
     `agree` says whether all gradients agree with ours within `limit`; only then is it timed.
+    `against` is a second rule, under which ours is timed beside the others.
     """
     one_of(SHAPES, **{"the shape": shape})
     one_of(RESIDUAL_RULES, **{"the rule": rule})
+    if against is not None:
+        one_of(RESIDUAL_RULES, **{"the rule to measure against": against})
     if rounds < 1:
         raise ValueError(f"expected at least 1 round, got {rounds}")
     machine = _machine()
@@ -39,6 +43,7 @@ def benchmark(shape="wide", rule="mgt", names=None, *, rounds=15, command=None):
     record = {
         "shape": shape,
         "rule": rule,
+        "against": against,
         "rounds": rounds,
         "agree": all(x <= LIMIT for x in differences.values()),
         "limit": LIMIT,
@@ -49,7 +54,11 @@ def benchmark(shape="wide", rule="mgt", names=None, *, rounds=15, command=None):
     }
     if not record["agree"]:
         return record | {"rows": [], "gemm": None}
-    return record | _measured(built, SHAPES[shape], rule, rounds)
+    rules = dict.fromkeys(built, rule)
+    if against is not None:
+        name = f"{OURS} {against}"
+        built[name], rules[name] = ours.build(*problem(SHAPES[shape], against)), against
+    return record | _measured(built, SHAPES[shape], rules, rounds)
 
 
 def _build(names, shape, rule):
@@ -80,7 +89,7 @@ def _first_step(built, left_out):
     return results
 
 
-def _measured(built, shape, rule, rounds):
+def _measured(built, shape, rules, rounds):
     steps = {name: each.step for name, each in built.items()}
     forwards = {name: each.forward for name, each in built.items()}
     with tqdm(total=2 * (rounds + 1) * len(built), desc="rounds", leave=False) as bar:
@@ -89,13 +98,13 @@ def _measured(built, shape, rule, rounds):
             "forward": interleaved(forwards, rounds, bar.update),
         }
     of_steps, of_forwards = (_medians(of_all) for of_all in seconds.values())
-    gemm = rates(steps[OURS], of_steps[OURS], shape, rule)
+    gemm = rates(steps[OURS], of_steps[OURS], shape, rules[OURS])
     rows = [
         {
             "implementation": name,
             "step_seconds": of_steps[name],
             "forward_seconds": of_forwards[name],
-            "peak_bytes": peak_bytes(ready_step, name, shape, rule),
+            "peak_bytes": peak_bytes(ready_step, name.partition(" ")[0], shape, rules[name]),
         }
         for name in tqdm(built, desc="memory", leave=False)
     ]
