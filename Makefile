@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-LIBRARIES ?= torch jax
+LIBRARIES ?= torch jax hyper-connections
 
 .PHONY: help reproduce test libraries table benchmark lint format clean
 
@@ -17,11 +17,11 @@ test: $(VENV)/installed-for-tests ## check the code's style and run the whole te
 	$(BIN)/ruff format --check
 	$(BESIDE) $(BIN)/python -m pytest -n auto
 
-libraries: $(VENV)/installed-libraries ## run the suite on PyTorch's and JAX's arrays (minutes)
-	$(ON_JAX) $(BESIDE) $(BIN)/python -m pytest -n auto -k "torch or jax"
+libraries: $(VENV)/installed-libraries ## run the suite on PyTorch's and JAX's arrays and beside other implementations (minutes)
+	$(ON_JAX) $(BESIDE) $(BIN)/python -m pytest -n auto -k "torch or jax or peers"
 
 table: $(VENV)/installed-libraries ## the same on all of them, and write the README's table of it
-	$(ON_JAX) $(BIN)/python -m pytest --support-table README.md
+	$(ON_JAX) $(BESIDE) $(BIN)/python -m pytest -n auto --support-table README.md
 
 benchmark: $(VENV)/installed-for-benchmarks ## time step and forward pass, beside the last time's
 	$(BIN)/python -m pytest benchmarks --benchmark-autosave --benchmark-compare

@@ -89,6 +89,7 @@ CUPY = _installed("cupy")
 
 @pytest.fixture(params=[*LIBRARIES, pytest.param("cupy", marks=pytest.mark.gpu)], ids=str)
 def library(request):
+    request.node.user_properties.append(("library", str(request.param)))
     if request.param == "cupy":
         return CUPY or pytest.skip("no CuPy device answers")
     return request.param

@@ -28,16 +28,9 @@ class SupportTable:
     def __init__(self, path):
         self.path = Path(path)
         self.passed, self.ran = collections.Counter(), collections.Counter()
-        self.home_of = {}
-
-    def pytest_collection_modifyitems(self, items):
-        for item in items:
-            params = getattr(getattr(item, "callspec", None), "params", {})
-            if "library" in params:
-                self.home_of[item.nodeid] = str(params["library"])
 
     def pytest_runtest_logreport(self, report):
-        library = self.home_of.get(report.nodeid)
+        library = dict(report.user_properties).get("library")  # of the fixture, from any process
         skipped = report.skipped and not hasattr(report, "wasxfail")
         if library is None or report.when != "call" or skipped:
             return
@@ -45,7 +38,9 @@ class SupportTable:
         self.ran[cell] += 1
         self.passed[cell] += report.passed
 
-    def pytest_sessionfinish(self):
+    def pytest_sessionfinish(self, session):
+        if hasattr(session.config, "workerinput"):
+            return  # whoever started this process hears of its tests
         before, _, rest = self.path.read_text(encoding="utf-8").partition(BEGIN)
         _, _, after = rest.partition(END)
         text = f"{before}{BEGIN}\n{self.table()}\n{END}{after}"
