@@ -14,8 +14,8 @@ def spectral_norm(W, v=None, *, n_iters=1):
     Shapes: W (..., m, n); result (...). Without `v` it is exact, by singular values, whose gradient
     does not exist where two of them are equal (W = I), and waits for a device to know. With a start
     v (..., n), of any length, it is a lower bound of σ, exact for the leading right singular
-    vector, and needs no decomposition; it differentiates through its iterations. One iteration is
-    σReparam's choice, 2303.06296, whose v goes on from step to step: see `power_iteration`.
+    vector, and needs no decomposition; it differentiates through its iterations. One iteration, with
+    a v that goes on from step to step (`power_iteration`), is σReparam's as we remember it.
     Raises ValueError for shapes that disagree, or fewer than 0 iterations.
     """
     if v is None:
@@ -51,10 +51,10 @@ def power_iteration(W, v, *, n_iters=1):
 def sigma_reparam(W, gamma, v=None, *, n_iters=1):
     """Give a weight matrix the spectral norm γ.
 
-        Ŵ = γ W/σ(W)                                               (Zhai et al., 2303.06296, §3)
+        Ŵ = γ W/σ(W)                                               (Zhai et al., 2303.06296)
 
     Shapes: W (..., m, n), γ (...) or a number; result as W. σ is `spectral_norm(W, v)`: exact
-    without `v`. γ is learned, one number a matrix, and 1 at the start as secondary texts report.
+    without `v`. γ is learned, one number a matrix, and 1 at the start, as we remember it.
     σ(Ŵ) = γ for γ ≥ 0 whatever the scale of W: Ŵ does not change when W is scaled, and the loss's
     gradient with respect to W is orthogonal to W.
     """
