@@ -14,8 +14,8 @@ def spectral_norm(W, v=None, *, n_iters=1):
     Shapes: W (..., m, n); result (...). Without `v` it is exact, by singular values, whose gradient
     does not exist where two of them are equal (W = I), and waits for a device to know. With a start
     v (..., n), of any length, it is a lower bound of σ, exact for the leading right singular
-    vector, and needs no decomposition; it differentiates through its iterations. One iteration, with
-    a v that goes on from step to step (`power_iteration`), is σReparam's as we remember it.
+    vector, and needs no decomposition; it differentiates through its iterations. One iteration of a
+    v that goes on from step to step (`power_iteration`) is σReparam's, as we remember it.
     Raises ValueError for shapes that disagree, or fewer than 0 iterations.
     """
     if v is None:

@@ -20,7 +20,7 @@ def alpha(config):
 
 
 def gains(config):
-    """(8M)^−¼ on W_v, W_o, W_1 and W_2, for the authors' code on weights of Xavier's distribution."""
+    """(8M)^−¼ on W_v, W_o, W_1 and W_2: in the authors' code on weights drawn as Xavier's."""
     given = config.deepnorm_gain
     gain = (8.0 * config.n_layers) ** -0.25 if given is None else given
     return dict.fromkeys(("W_v", "W_o", "W_1", "W_2"), gain)
