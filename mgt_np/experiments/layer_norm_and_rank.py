@@ -269,7 +269,7 @@ def _draw_effective(ax, result):
     ax.set_xlabel("effective rank after/before")
     means = _ratios([row for row in result.rows if row["map"] == "layer norm"]).values()
     ax.set_title(
-        f"Effective rank × {min(means):.2f} … {max(means):.2f}, means\nof draws (a dot a draw)"
+        f"Effective rank × {min(means):.2f} … {max(means):.2f},\nmeans of draws (a dot each)"
     )
 
 

@@ -208,7 +208,7 @@ def _claim_of_norm(result):
     if max(norms.values()) <= 1.0 + tolerance:
         verdict = "holds"
     elif beyond <= tolerance:
-        verdict = "holds only if the iteration has converged: ‖H_res‖₂² ≤ the largest column sum"
+        verdict = "holds only if the iteration has converged; else ‖H_res‖₂² ≤ largest column sum"
     else:
         verdict = "does not hold"
     return Claim(
