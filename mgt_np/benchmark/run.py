@@ -24,6 +24,7 @@ def benchmark(shape="wide", rule="mgt", names=None, *, rounds=15, command=None):
     """Measure every implementation that is here, and return what `report` prints: a dict.
 
     `agree` says whether all gradients agree with ours within `limit`; only then is it timed.
+    Raises ValueError for an unknown shape, rule or implementation, or fewer than 1 round.
     """
     one_of(SHAPES, **{"the shape": shape})
     one_of(RESIDUAL_RULES, **{"the rule": rule})

@@ -250,9 +250,6 @@ def _draw_table(ax, result):
     )
 
 
-_MARKERS = "osDPv^<>X"
-
-
 def _draw_effective(ax, result):
     ax.axvline(1.0, color="grey", lw=1)
     for i, tokens in enumerate(SETS):

@@ -71,7 +71,7 @@ def gap_free_attention_weights(P):
     Shapes: P (..., n_queries, T) with rows that sum to one; result alike, rows sum to zero. For a
     square P the eigenvalue 1 becomes 0 and all others stay, since P 1 = 1: what is left of P is of
     order T^−1/2 where P is random. Uniform attention leaves nothing. Under a causal mask P 1 = 1
-    still holds, but 11ᵀ/T then reads the future.
+    still holds, but 11ᵀ/T then reads the future. Raises ValueError for fewer than two axes.
     """
     _, P = operands(P=P)
     at_least(2, P=P)
@@ -85,7 +85,8 @@ def gap_free_attention(q, k, v, *, scale=None):
 
     (2410.07799.) Shapes: q (..., n_queries, d_k), k (..., T, d_k), v (..., T, d_v); result
     (..., n_queries, d_v). scale = 1/√d_k unless given. Equal keys, and equal values, give 0.
-    Neither mask nor `causal`: the paper's attention sees all tokens.
+    Neither mask nor `causal`: the paper's attention sees all tokens. Raises ValueError where sizes
+    disagree.
     """
     xp, q, k, v = operands(q=q, k=k, v=v)
     at_least(2, q=q, k=k, v=v)
