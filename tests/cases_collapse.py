@@ -1,5 +1,7 @@
 """Rows of the contract tests: remedies and bounds of collapse, and the paths of attention."""
 
+from functools import partial
+
 import numpy as np
 from cases import Case
 
@@ -12,10 +14,6 @@ def normal(*shape):
     return _RNG.standard_normal(shape)
 
 
-def with_options(function, **options):
-    return lambda *arrays: function(*arrays, **options)
-
-
 WEIGHTS = _RNG.dirichlet(np.full(5, 2.0), (2, 5))
 X, P, W = normal(2, 4, 3), _RNG.dirichlet(np.full(4, 2.0), (3, 2, 2, 4)), normal(3, 2, 3, 3)
 RESIDUAL, BETA = np.array([0.3, 0.9]), np.array([0.7, 2.0])
@@ -24,7 +22,7 @@ LAYER_CASES = (
     Case("spectral_norm", layers.spectral_norm, (normal(2, 4, 3),)),
     Case(
         "spectral_norm power iteration",
-        with_options(layers.spectral_norm, n_iters=2),
+        partial(layers.spectral_norm, n_iters=2),
         (normal(2, 4, 3), normal(2, 3)),
     ),
     Case("power_iteration", layers.power_iteration, (normal(2, 4, 3), normal(2, 3))),
@@ -44,21 +42,21 @@ LAYER_CASES = (
 )
 
 MEASURE_CASES = (
-    Case("head_maps", with_options(analysis.head_maps, n_heads=2), (normal(3, 4), normal(4, 5))),
+    Case("head_maps", partial(analysis.head_maps, n_heads=2), (normal(3, 4), normal(4, 5))),
     Case("path_terms", analysis.path_terms, (X, P, W)),
-    Case("path_terms skips", with_options(analysis.path_terms, skips=True), (X, P[:2], W[:2])),
+    Case("path_terms skips", partial(analysis.path_terms, skips=True), (X, P[:2], W[:2])),
     Case("path_length_terms", analysis.path_length_terms, (X, P, W)),
     Case(
         "path_length_terms no skips",
-        with_options(analysis.path_length_terms, skips=False),
+        partial(analysis.path_length_terms, skips=False),
         (X, P, W),
     ),
     Case("path_bias", analysis.path_bias, (W, normal(3, 3))),
-    Case("path_bias skips", with_options(analysis.path_bias, skips=True), (W, normal(3, 3))),
+    Case("path_bias skips", partial(analysis.path_bias, skips=True), (W, normal(3, 3))),
     Case("collapse_beta", analysis.collapse_beta, (normal(2, 4, 4), normal(2, 4, 3))),
     Case(
         "log_collapse_bound",
-        with_options(analysis.log_collapse_bound, n_layers=3, d_qk=4, n_heads=2, gamma=0.5),
+        partial(analysis.log_collapse_bound, n_layers=3, d_qk=4, n_heads=2, gamma=0.5),
         (RESIDUAL, BETA),
     ),
     Case(
@@ -69,7 +67,7 @@ MEASURE_CASES = (
     Case("spectral_gap", analysis.spectral_gap, (normal(2, 4, 3),)),
     Case(
         "attention_entropy_bound",
-        with_options(analysis.attention_entropy_bound, n_keys=5),
+        partial(analysis.attention_entropy_bound, n_keys=5),
         (np.array([0.1, 1.0, 3.0]),),
     ),
 )

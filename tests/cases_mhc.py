@@ -1,6 +1,7 @@
 """Rows of the contract tests for streams, hyper-connections, mHC, Sinkhorn and gains."""
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 from cases import Case
@@ -13,10 +14,6 @@ _RNG = np.random.default_rng(5)
 
 def normal(*shape):
     return _RNG.standard_normal(shape)
-
-
-def with_options(function, **options):
-    return lambda *arrays: function(*arrays, **options)
 
 
 def packed(results):
@@ -120,15 +117,13 @@ SINKHORN = {
 
 LAYER_CASES = (
     *(
-        Case(
-            f"sinkhorn {name}".strip(), with_options(layers.sinkhorn, **options), (normal(2, 3, 3),)
-        )
+        Case(f"sinkhorn {name}".strip(), partial(layers.sinkhorn, **options), (normal(2, 3, 3),))
         for name, options in SINKHORN.items()
     ),
     Case("birkhoff", layers.birkhoff, (normal(2, 6),)),
-    Case("expand_streams", with_options(layers.expand_streams, n=N), (Y,)),
+    Case("expand_streams", partial(layers.expand_streams, n=N), (Y,)),
     Case("reduce_streams", layers.reduce_streams, (X,)),
-    Case("reduce_streams mean", with_options(layers.reduce_streams, reduction="mean"), (X,)),
+    Case("reduce_streams mean", partial(layers.reduce_streams, reduction="mean"), (X,)),
     Case("mhc_read", layers.mhc_read, (X, normal(2, 2, N))),
     Case("mhc_read static", layers.mhc_read, (X, normal(N))),
     Case("mhc_update", layers.mhc_update, (X, Y, normal(2, 2, N), normal(2, 2, N, N))),
@@ -165,7 +160,7 @@ MEASURE_CASES = (
     Case("composite_mixing", analysis.composite_mixing, (MIXING,)),
     Case(
         "composite_mixing backward",
-        with_options(analysis.composite_mixing, backward=True),
+        partial(analysis.composite_mixing, backward=True),
         (MIXING,),
     ),
 )

@@ -1,5 +1,7 @@
 """Rows for the contract tests: spans, heads told from their sum, the position-gated projection."""
 
+from functools import partial
+
 import numpy as np
 from cases import Case
 
@@ -10,10 +12,6 @@ _RNG = np.random.default_rng(23681)
 
 def normal(*shape):
     return _RNG.standard_normal(shape)
-
-
-def with_options(function, **options):
-    return lambda *arrays: function(*arrays, **options)
 
 
 LAYER_CASES = (
@@ -33,7 +31,7 @@ MEASURE_CASES = (
     Case("path_tokens", analysis.path_tokens, (normal(2, 3, 4), normal(2, 2, 4, 4))),
     Case(
         "path_tokens skips",
-        with_options(analysis.path_tokens, skips=True),
+        partial(analysis.path_tokens, skips=True),
         (normal(3, 4), normal(2, 2, 4, 4)),
     ),
 )

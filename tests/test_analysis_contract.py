@@ -1,6 +1,7 @@
 """What holds for every measure: gradients, array libraries, dtypes, errors of wrong states."""
 
 import inspect
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -16,25 +17,19 @@ WIDE, TALL = _RNG.standard_normal((2, 4, 6)), _RNG.standard_normal((2, 6, 4))
 WEIGHTS = _RNG.dirichlet(np.full(5, 5.0), (2, 3))
 
 
-def with_options(function, **options):
-    return lambda X: function(X, **options)
-
-
 CASES = (
     Case("effective_rank wide", analysis.effective_rank, (WIDE,)),
     Case("effective_rank tall", analysis.effective_rank, (TALL,)),
     Case(
         "effective_rank centred wide",
-        with_options(analysis.effective_rank, center=True),
+        partial(analysis.effective_rank, center=True),
         (WIDE,),
         order=1,
     ),
-    Case(
-        "effective_rank centred tall", with_options(analysis.effective_rank, center=True), (TALL,)
-    ),
+    Case("effective_rank centred tall", partial(analysis.effective_rank, center=True), (TALL,)),
     Case(
         "effective_rank normalized squared",
-        with_options(analysis.effective_rank, normalize=True, power=2),
+        partial(analysis.effective_rank, normalize=True, power=2),
         (WIDE,),
     ),
     Case("stable_rank", analysis.stable_rank, (WIDE,)),
@@ -81,7 +76,7 @@ def test_integers_are_refused(case, library):
 
 def test_the_centred_rank_of_few_tokens_refuses_second_derivatives():
     """N centred tokens of N features or more have a singular value 0, where σ has a kink."""
-    rank = with_options(analysis.effective_rank, center=True)
+    rank = partial(analysis.effective_rank, center=True)
     slope = grad(lambda X: (grad(rank)(X) ** 2).sum())
     assert np.all(np.isfinite(slope(TALL[0])))
     with pytest.raises(ValueError, match="no gradient here: expected positive singular values"):

@@ -109,7 +109,7 @@ def test_the_formula_counts_every_product_of_a_step(rule):
     with watched() as products:
         got = step()
     assert products.flops == step_flops(SMALL, rule)
-    assert 0.0 < products.seconds < 10.0
+    assert products.seconds > 0.0
     assert difference(got, expected) == 0.0
 
 

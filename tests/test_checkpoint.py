@@ -65,7 +65,7 @@ def test_a_checkpoint_changes_no_derivative(library, rng):
 
 def test_what_it_closes_over_is_a_constant(rng):
     x, w = rng.standard_normal((2, 4))
-    slope = grad(lambda x: np.sum(1.0) * array_namespace(x).sum(checkpoint(lambda x: x * w)(x)))(x)
+    slope = grad(lambda x: array_namespace(x).sum(checkpoint(lambda x: x * w)(x)))(x)
     np.testing.assert_allclose(slope, w, rtol=1e-15)
 
 

@@ -13,6 +13,7 @@ from small_settings import SMALL
 
 from mgt_np import experiments
 from mgt_np.experiments import EXPERIMENTS, Claim, phase_diagram
+from mgt_np.experiments.experiment import extent, only_if, short
 from mgt_np.experiments.states import measured, states_of_text
 
 
@@ -264,6 +265,27 @@ def test_delta_dynamics_measures_the_rule_of_its_name(update, erase):
     assert last["effective_rank"] == pytest.approx(measured(states[-1])[0])
     alike = last["error_after"] == pytest.approx(last["expected_after"], rel=1e-8)
     assert alike == erase
+
+
+def test_a_verdict_lists_where_a_claim_was_found_true():
+    assert only_if([], [0.5, 1.0], "β = {}") == "does not hold"
+    assert only_if([0.5, 1.0], [0.5, 1.0], "β = {}") == "holds"
+    assert only_if([0.5, 1.0], [0.5, 1.0, 2.0], "β = {}") == "holds only if β = 0.5 or 1"
+    assert only_if(["it rains"], {"it rains": 1, "it snows": 2}) == "holds only if it rains"
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [(0.123, "0.12"), (22.0, "22"), (999.0, "1e3"), (3.2e8, "3e8"), (4e-12, "4e-12")],
+)
+def test_numbers_in_few_characters(x, words):
+    assert short(x) == words
+    assert short(float("inf")) == "inf"
+
+
+def test_extents_in_words():
+    assert extent([3, 1, 2]) == "1 … 3"
+    assert extent([2, 2]) == "2"
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -166,6 +166,13 @@ def test_verdicts_on_collapse_of_entropy():
         lambda row: {"entropy": 0.99, "diverged": int(row["weights"] == "plain")},
     )
     assert better[2:] == ["holds", "holds"]
+    uneven = verdicts(experiment, result, lambda row: {"entropy": 1.0 / (1.0 + row["scale"])})
+    lost = verdicts(
+        experiment,
+        result,
+        lambda row: {"entropy": 0.1 if row["rate"] else 1.0 / (1.0 + row["scale"])},
+    )
+    assert (uneven[1], lost[2]) == ("holds", "does not hold")
 
 
 def test_sigma_reparam_starts_at_one_entropy_whatever_the_scale():

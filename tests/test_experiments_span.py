@@ -52,8 +52,8 @@ def test_verdicts_on_layer_norm():
     kept = changed(kept, effective_before=1.0)
     assert verdicts(kept) == ["holds"] * 5
     lost = changed(result, affine_after=0, affine_before=1, centred_after=9, distance_of_1=0.5)
-    affine, plain, centred, *_ = verdicts(lost)
-    assert affine == centred == "does not hold"
+    affine, plain, centred, _, neutral = verdicts(lost)
+    assert affine == centred == neutral == "does not hold"
     assert plain.startswith("holds only if tokens are on a line off the origin")
 
 
@@ -77,6 +77,10 @@ def test_verdicts_on_spans():
     outside = changed(result, outside_embeddings=0.1, outside_paths=0.1)
     assert verdicts(outside)[:2] == ["does not hold"] * 2
     assert verdicts(changed(result, rank=1))[3] == "does not hold"
+    assert verdicts(changed(result, rank=3))[3] == "holds (as does it without skip)"
+    bare = changed(result, rank=lambda row: 1 if row["stack"] == "attention" else row["rank"])
+    assert verdicts(bare)[3] == "holds, but for weights of measure zero"
+    assert verdicts(changed(result, relative_residual=1e-9, rank=1))[4] == "does not hold"
     deep = verdicts(changed(result, relative_residual=1e-9))[4]
     assert deep == "holds only if rank is counted exactly: the tokens do become one"
 

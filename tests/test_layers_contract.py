@@ -1,6 +1,7 @@
 """What holds for every layer: gradients, array libraries, dtypes, and errors of mixed arrays."""
 
 import inspect
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -42,10 +43,6 @@ BIASES = normal(4), normal(4), normal(6), normal(5)
 GATE = normal(8, 8), normal(8, 1), normal(1), np.asarray(0.3), normal(8), normal(8)
 
 
-def with_options(function, **options):
-    return lambda *arrays: function(*arrays, **options)
-
-
 def masked(function, **options):
     return lambda *arrays: function(*arrays[:-1], mask=arrays[-1], **options)
 
@@ -63,9 +60,9 @@ CASES = (
     Case("relu", layers.relu, (normal(4, 5),)),
     Case("silu", layers.silu, (3.0 * normal(4, 5),)),
     Case("gelu", layers.gelu, (3.0 * normal(4, 5),)),
-    Case("gelu tanh", with_options(layers.gelu, approximate="tanh"), (normal(4, 5),)),
+    Case("gelu tanh", partial(layers.gelu, approximate="tanh"), (normal(4, 5),)),
     Case("softmax", layers.softmax, (normal(4, 5),)),
-    Case("softmax axis 0", with_options(layers.softmax, axis=0), (normal(4, 5),)),
+    Case("softmax axis 0", partial(layers.softmax, axis=0), (normal(4, 5),)),
     Case("layer_norm", layers.layer_norm, (normal(3, 4, 5), normal(5), normal(5))),
     Case("layer_norm bare", layers.layer_norm, (normal(3, 4, 5),)),
     Case("rms_norm", layers.rms_norm, (normal(3, 4, 5), normal(5))),
@@ -75,7 +72,7 @@ CASES = (
     *(
         Case(
             f"cross_entropy {reduction} smoothed",
-            with_options(layers.cross_entropy, reduction=reduction, label_smoothing=0.1),
+            partial(layers.cross_entropy, reduction=reduction, label_smoothing=0.1),
             (normal(2, 4, 7),),
             (TARGETS,),
         )
@@ -84,7 +81,7 @@ CASES = (
     *(
         Case(
             f"feed_forward {activation}",
-            with_options(layers.feed_forward, activation=activation),
+            partial(layers.feed_forward, activation=activation),
             (normal(2, 3, 4), normal(4, 6), normal(6, 5), normal(6), normal(5)),
         )
         for activation in ("gelu", "relu", "silu", "sigmoid")
@@ -109,7 +106,7 @@ CASES = (
     ),
     Case(
         "multi_head_attention causal",
-        with_options(layers.multi_head_attention, n_heads=2, causal=True),
+        partial(layers.multi_head_attention, n_heads=2, causal=True),
         (X, normal(8, 4), normal(8, 4), normal(8, 6), W_O),
     ),
     Case("multi_head_attention cross", cross_attention, (X, CONTEXT, W_Q, W_K, W_V, W_O, *BIASES)),
@@ -119,10 +116,10 @@ CASES = (
         (X, CONTEXT, W_Q, W_K, W_V, W_O),
         (PER_SEQUENCE,),
     ),
-    Case("unit_direction", with_options(layers.unit_direction, eps=0.3), (normal(3, 5),)),
+    Case("unit_direction", partial(layers.unit_direction, eps=0.3), (normal(3, 5),)),
     Case(
         "unit_direction outside",
-        with_options(layers.unit_direction, eps=0.3, placement="outside"),
+        partial(layers.unit_direction, eps=0.3, placement="outside"),
         (normal(3, 5),),
     ),
     Case("delta_operator", layers.delta_operator, (unit(3, 5), normal(3))),
@@ -131,10 +128,10 @@ CASES = (
     Case(
         "delta_update", layers.delta_update, (normal(3, 5, 2), unit(3, 5), normal(3, 2), normal(3))
     ),
-    Case("delta_eigenvalues", with_options(layers.delta_eigenvalues, d=4), (normal(3),)),
+    Case("delta_eigenvalues", partial(layers.delta_eigenvalues, d=4), (normal(3),)),
     Case(
         "delta_singular_values",
-        with_options(layers.delta_singular_values, d=4),
+        partial(layers.delta_singular_values, d=4),
         (normal(3) + 3.0,),
     ),
     Case("delta_determinant", layers.delta_determinant, (normal(3),)),
@@ -146,7 +143,7 @@ CASES = (
     Case("tangent_gate bare", layers.tangent_gate, (normal(2, 3, 8), normal(8, 8))),
     Case(
         "mgt_beta per token",
-        with_options(layers.mgt_beta, lam=0.8, eps=0.1),
+        partial(layers.mgt_beta, lam=0.8, eps=0.1),
         (normal(2, 3, 8), normal(8, 1), normal(1)),
     ),
     Case(
@@ -166,7 +163,7 @@ CASES = (
     ),
     Case(
         "mgt_residual",
-        with_options(layers.mgt_residual, lam=0.8, eps=0.1),
+        partial(layers.mgt_residual, lam=0.8, eps=0.1),
         (X, normal(2, 3, 8), *GATE),
     ),
 )

@@ -14,7 +14,7 @@ def collapse_beta(W_qk, W_v):
     ‖W‖₁ is the largest column sum of |W|, ‖W‖₁,∞ the `composite_norm`     (Dong et al., §2.2, as
     secondary texts report). Shapes: W_QK = W_Q W_Kᵀ (..., d, d), W_V (..., d, d_out), with W_O
     multiplied in where there are several heads; result (...). The theorem wants the largest β of
-    all layers and heads. Scales with each of both.
+    all layers and heads. Scales with each of both. Raises ValueError for fewer than two axes.
     """
     xp, W_qk, W_v = operands(W_qk=W_qk, W_v=W_v)
     at_least(2, W_qk=W_qk, W_v=W_v)
@@ -37,6 +37,7 @@ def log_collapse_bound(residual, beta, *, n_layers, d_qk, n_heads=1, gamma=1.0):
     the residual from the best common token on the left, which is up to twice smaller than the one
     from the mean token.
     3^L is cut off at the root of the largest float, where the bound is 0 or infinite anyway.
+    Raises ValueError for a number of layers or heads that is no integer ≥ 0.
     """
     for name, value in (("n_layers", n_layers), ("n_heads", n_heads)):
         if not hasattr(value, "__index__") or value < 0:
@@ -52,6 +53,7 @@ def spectral_gap(P):
 
     (2410.07799: of attention weights at the start, it grows to 1 with the number of tokens.)
     Shapes: P (..., m, n) with m, n ≥ 2; result (...). Uniform attention has 1, P = I has 0.
+    Raises ValueError for anything smaller.
     """
     xp, P = operands(P=P)
     if P.ndim < 2 or min(P.shape[-2:]) < 2:
@@ -68,7 +70,8 @@ def attention_entropy_bound(sigma, n_keys):
     (Zhai et al., 2303.06296, theorem 3.1, as we know it, with σ = ‖W_K W_Qᵀ‖₂ ‖XXᵀ‖₂, times the
     scale of the logits where there is one: a bound for the length of each row of them.)
     Shapes: σ (...) ≥ 0, T = n_keys ≥ 2; result (...): log T at σ = 0, about T σ e^{−σ} where σ is
-    large. It is attained by one logit that leads the others, all equal, by Δ.
+    large. It is attained by one logit that leads the others, all equal, by Δ. Raises ValueError for
+    `n_keys` below 2.
     """
     if not hasattr(n_keys, "__index__") or n_keys < 2:
         raise ValueError(f"expected n_keys to be an integer ≥ 2, got {n_keys!r}")

@@ -23,7 +23,7 @@ def amax_gain(H):
 
     Shapes: H (..., n, n); result (forward, backward), each (...) ≥ 0. Both are 1 for doubly
     stochastic matrices, and for products of them. Of equal streams the forward gain is what the
-    largest becomes; others can grow by more, up to ‖H‖₂.
+    largest becomes; others can grow by more, up to ‖H‖₂. Raises ValueError for other shapes.
     """
     xp, rows, columns = _sums(H)
     return Gain(xp.max(rows, axis=-1), xp.max(columns, axis=-1))
@@ -46,7 +46,8 @@ def composite_mixing(H, *, backward=False):
         P_l = H_l H_{l−1} ⋯ H_1,  or with `backward`  Q_l = H_L H_{L−1} ⋯ H_l       (mHC, eq. 4)
 
     Shapes: H (L, ..., n, n), the first layer first; result alike, for l = 1 … L. `amax_gain` of it
-    is the composite gain. P_L = Q_1 is what the whole stack does.
+    is the composite gain. P_L = Q_1 is what the whole stack does. Raises ValueError for another
+    shape.
     """
     xp, H = _matrices(H)
     if H.ndim < 3 or not H.shape[0]:

@@ -87,6 +87,7 @@ def path_bias(W, b, *, skips=False):
 
     Shapes: W (L, H, d, d), b (L, d); result (d). It is the same for every token since rows of P sum
     to one: a mask that lets a query attend to nothing breaks that. One layer gives b_1.
+    Raises ValueError for other shapes.
     """
     xp, W, b = operands(W=W, b=b)
     _check_maps(W)

@@ -9,6 +9,7 @@ from mgt_np.arrays import normal_cdf
 from mgt_np.models import RESIDUAL_RULES
 
 from .implementations import Implementation
+from .rules import rules
 
 try:
     from autograd.scipy.special import erf
@@ -41,40 +42,7 @@ def _beta(x, p, config):
     return config.mgt_lam * np.tanh(x @ p["W_beta"] + p["b_beta"]) + config.mgt_eps
 
 
-def _none(x, f, p, config):
-    return f(_norm(x, **p["norm"]))
-
-
-def _post_ln(x, f, p, config):
-    return _norm(x + f(x), **p["norm"])
-
-
-def _pre_ln(x, f, p, config):
-    return x + f(_norm(x, **p["norm"]))
-
-
-def _mgt(x, f, p, config):
-    v, p = f(_norm(x, **p["norm"])), p["update"]
-    return x + _beta(x, p, config) * (v * _gate(x, p) - p["alpha"] * x)
-
-
-def _mgt_mhc_only(x, f, p, config):
-    return x + f(_norm(x, **p["norm"])) * _gate(x, p["update"])
-
-
-def _mgt_ddl_only(x, f, p, config):
-    v, p = f(_norm(x, **p["norm"])), p["update"]
-    return x + _beta(x, p, config) * (v - p["alpha"] * x)
-
-
-RULES = {
-    "none": _none,
-    "post_ln": _post_ln,
-    "pre_ln": _pre_ln,
-    "mgt": _mgt,
-    "mgt_mhc_only": _mgt_mhc_only,
-    "mgt_ddl_only": _mgt_ddl_only,
-}
+RULES = rules(_norm, _gate, _beta)
 
 
 def _attention(x, p, n_heads, future):

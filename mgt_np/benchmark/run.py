@@ -26,6 +26,7 @@ def benchmark(shape="wide", rule="mgt", names=None, *, against=None, rounds=15, 
 
     `agree` says whether all gradients agree with ours within `limit`; only then is it timed.
     `against` is a second rule, under which ours is timed beside the others.
+    Raises ValueError for an unknown shape, rule or implementation, or fewer than 1 round.
     """
     one_of(SHAPES, **{"the shape": shape})
     one_of(RESIDUAL_RULES, **{"the rule": rule})

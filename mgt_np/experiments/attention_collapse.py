@@ -42,7 +42,7 @@ from mgt_np.layers import (
     softmax,
 )
 
-from .experiment import Claim, Experiment, Where
+from .experiment import Claim, Experiment, Where, only_if
 
 DONG = "Dong et al. 2103.03404"
 WU = "Wu et al. 2405.18781"
@@ -346,7 +346,7 @@ def _cubic_rate(result):
     masked = abs(slopes["causal"] - 3.0) < 0.1
     return Claim(
         "Attention alone makes tokens equal doubly exponentially: ‖res‖ is cubed by each layer",
-        f"{DONG}, theorem 2.2; masks: {WU}",
+        f"{DONG}, theorem 2.2; masks: {WU}; both as reported",
         f"exponent of small residuals {slopes['attention']:.2f}, under a causal mask "
         f"{slopes['causal']:.2f}; relative residual < {SMALL:g} "
         f"{_layers(layers_until_small(result, 'attention'))}, causal "
@@ -388,10 +388,12 @@ def _bound(result):
         f"{DONG}, as reported",
         f"largest measured/bound {ratios}; says something for ‖res‖ < {max(useful):.2g}, where "
         f"Gaussian tokens have {gaussian:.3g}",
-        f"holds, and is vacuous at initialisation: needs tokens {gaussian / max(useful):.0f} times "
-        "closer"
-        if kept
-        else "does not hold",
+        "does not hold"
+        if not kept
+        else "holds, and is vacuous at initialisation: needs tokens "
+        f"{gaussian / max(useful):.0f} times closer"
+        if gaussian > max(useful)
+        else "holds",
     )
 
 
@@ -404,14 +406,10 @@ def _skip(result):
     kept = [name for name, value in residuals.items() if value > LOST]
     numbers = ", ".join(f"{name} {value:.2g}" for name, value in residuals.items())
     return Claim(
-        "Skip connections stop the collapse",
+        f"Skip connections stop the collapse: relative residual > {LOST:g}",
         DONG,
         f"relative residual at depth {depth}, LeCun weights: {numbers}",
-        "holds"
-        if len(kept) == len(residuals)
-        else f"holds only if {' or '.join(kept)}; else it is slower, not stopped"
-        if kept
-        else "does not hold",
+        only_if(kept, residuals, "{}; else it is not stopped"),
     )
 
 
@@ -445,7 +443,7 @@ def _layer_norm(result):
     both_collapse = alone is not None and normed is not None
     return Claim(
         "Layer normalisation plays no role in the collapse",
-        f"{DONG}; refuted by {WU}",
+        f"{DONG}; refuted by {WU}; both as reported",
         f"random weights: collapsed {_layers(alone)}, with LN {_layers(normed)}; two clusters ±u "
         f"with W_V = (I + uuᵀ/d)/2 at depth {depth}: residual {without:.1g}, with LN "
         f"{with_norm:.2g}",
@@ -466,7 +464,7 @@ def _paths_claim(result):
     middle = depth // 2
     return Claim(
         "The rank of a network with skips is that of its short paths",
-        f"{DONG}, §2 and §3",
+        f"{DONG}, as reported",
         f"relative residual of all paths through 0, 1, 2, {middle} of {depth} layers: "
         + ", ".join(f"{residuals[l]:.1g}" for l in (0, 1, 2, middle)),
         "holds" if falling and residuals[middle] < LOST * residuals[1] else "does not hold",
@@ -526,7 +524,12 @@ def _draw_depth(ax, result):
     ax.set_ylim(1e-17, 3.0)
     ax.set_xlabel("layer")
     ax.set_ylabel("‖res(X)‖$_{1,∞}$ / ‖X‖$_{1,∞}$")
-    ax.set_title("Attention alone collapses in a few layers; skips slow it, 1/√L stops it")
+    depth = result.settings.depth
+    skip, scaled = (last(result, "depth", name, depth) for name in ("+ skip", "+ skip/√L"))
+    ax.set_title(
+        f"Attention alone collapses {_layers(layers_until_small(result, 'attention'))};\n"
+        f"at layer {depth} skips leave {skip:.1g}, with branches of 1/√L {scaled:.2g}"
+    )
     ax.legend(loc="center right", bbox_to_anchor=(1.0, 0.42), ncols=2, fontsize=12)
 
 
@@ -553,7 +556,11 @@ def _draw_rate(ax, result):
     ax.set_ylim(lowest / 3.0, 1e6)
     ax.set_xlabel("‖res(X)‖$_{1,∞}$")
     ax.set_ylabel("‖res(SA(X))‖$_{1,∞}$")
-    ax.set_title("One layer cubes a small residual; a causal mask only scales it")
+    power, masked = (exponent(result, variant) for variant in ("attention", "causal"))
+    ax.set_title(
+        f"One layer raises a small residual to the power {power:.2f},\n"
+        f"under a causal mask to {masked:.2f}"
+    )
     ax.legend(loc="lower right", fontsize=12)
 
 
@@ -578,8 +585,20 @@ def _draw_bound(ax, result):
     ax.set_ylim(-260, 60)
     ax.set_xlabel("layer")
     ax.set_ylabel("log$_{10}$ ‖res‖$_{1,∞}$")
-    ax.set_title("The bound says nothing of Gaussian tokens (red) that do collapse")
+    power = result.settings.start_powers[0]
+    measured, bound = (
+        result.column("value", study=study, variant=f"10^{power}", seed=0)
+        for study in ("apart", "bound")
+    )
+    ax.set_title(
+        f"Tokens that differ by {10.0**power:g} (red): the residual {_direction(measured)},\n"
+        f"the bound {_direction(bound)}"
+    )
     ax.legend(loc="lower left", fontsize=12)
+
+
+def _direction(values):
+    return "falls" if values[-1] < values[0] else "does not fall"
 
 
 def _draw_paths(ax, result):
@@ -601,7 +620,13 @@ def _draw_paths(ax, result):
     ax.set_ylim(1e-17, 3.0)
     ax.set_xlabel("layers that a path goes through; layer for the clusters")
     ax.set_ylabel("‖res‖$_{1,∞}$ / ‖·‖$_{1,∞}$")
-    ax.set_title("Short paths hold the rank. With chosen weights LN keeps tokens apart")
+    middle, end = result.settings.depth // 2, result.settings.cluster_depth
+    short, long = (last(result, "paths", "+ skip", length) for length in (1, middle))
+    ax.set_title(
+        f"Paths through 1 layer have residual {short:.1g}, through {middle} {long:.0e};\n"
+        f"clusters at layer {end}: with LN {last(result, 'clusters', 'with LN', end):.2g}, "
+        f"without {last(result, 'clusters', 'without LN', end):.0e}"
+    )
     ax.legend(loc="lower left", bbox_to_anchor=(0.22, 0.1), fontsize=12)
 
 

@@ -29,7 +29,7 @@ class Where:
 class Claim:
     """A sentence that somebody states, and what we found when we measured it.
 
-    `verdict` is "holds", "does not hold", or "holds only if …".
+    `verdict` begins with "holds", "does not hold" or "holds only if …", and follows from the rows.
     """
 
     claim: str
@@ -75,6 +75,28 @@ class Experiment:
     claims: Callable[[Result], list[Claim]]
     plot: Callable[[Result], Any]
     arrays: Callable[[list[dict]], dict] = lambda rows: {}
+
+
+def only_if(found, tried, words="{}"):
+    """The verdict on a claim that was found true at `found` of the values or names `tried`."""
+    if not found:
+        return "does not hold"
+    if len(found) == len(tried):
+        return "holds"
+    listed = " or ".join(x if isinstance(x, str) else f"{x:g}" for x in found)
+    return f"holds only if {words.format(listed)}"
+
+
+def extent(values):
+    """The least and the largest of some integers, in words."""
+    low, high = min(values), max(values)
+    return f"{low}" if low == high else f"{low} … {high}"
+
+
+def short(x):
+    """A number in few characters: 0.12, 22, 1e8 for 1e+08."""
+    digits, _, power = f"{x:.0e}".partition("e")
+    return f"{digits}e{int(power)}" if power and abs(int(power)) > 2 else f"{x:.2g}"
 
 
 def versions(array_library="numpy"):

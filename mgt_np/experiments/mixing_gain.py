@@ -16,12 +16,13 @@ from mgt_np.arrays import to_host
 from mgt_np.arrays.libraries import move, place
 from mgt_np.layers import sinkhorn
 
-from .experiment import Claim, Experiment, Where
+from .experiment import Claim, Experiment, Where, only_if, short
 
 PAPER_DEPTH, PAPER_HC, PAPER_MHC = 60, 3000.0, 1.6  # sub-layers of 30 blocks; peaks of the gain
 LAYERS = (1, 2, 3, 4, 6, 8, 12, 16, 20, 25, 30, 40, 50, 60, 80, 100, 130, 160, 200)
 DEEPER = (250, 300, 400, 500, 600, 800, 1000)
 ROUNDING = {"float64": 1e-10, "float32": 1e-3}
+APART = 0.1  # part of the streams' differences of which we say that it is kept
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def _claim_of_free(result, depth):
         "mHC 2512.24880, of a trained HC",
         "random A_r = I + scale · G: "
         + ", ".join(f"scale {scale:g}: {gain:.3g}" for scale, gain in gains.items()),
-        _only_if(yes, scales, "the coefficients stray by", "from the identity"),
+        only_if(yes, scales, "the coefficients stray by {} from the identity (of those tried)"),
     )
 
 
@@ -168,11 +169,7 @@ def _claim_of_constrained(result, depth):
         f"mHC's composite gain stays below 1.6 over {depth} sub-layers",
         "mHC 2512.24880, of a trained model",
         f"least and largest sums, worst of logits up to scale {largest:g}: " + "; ".join(found),
-        "holds"
-        if len(yes) == len(cells)
-        else f"holds only if {' or '.join(yes)} iterations (of those tried)"
-        if yes
-        else "does not hold",
+        only_if(yes, cells, "{} iterations (of those tried)"),
     )
 
 
@@ -187,7 +184,7 @@ def _claim_of_sums(result):
     if max(forward, *backward.values()) <= tolerance:
         verdict = "holds"
     elif forward <= tolerance:
-        verdict = "holds only for rows, which come last, or if the iteration has converged"
+        verdict = "holds only if the iteration has converged, or for rows, which come last"
     else:
         verdict = "does not hold"
     return Claim(
@@ -211,7 +208,7 @@ def _claim_of_norm(result):
     if max(norms.values()) <= 1.0 + tolerance:
         verdict = "holds"
     elif beyond <= tolerance:
-        verdict = "holds only up to what the iteration leaves: ‖H_res‖₂² ≤ the largest column sum"
+        verdict = "holds only if the iteration has converged; else ‖H_res‖₂² ≤ largest column sum"
     else:
         verdict = "does not hold"
     return Claim(
@@ -237,26 +234,15 @@ def _claim_of_streams(result, depth):
         for c in settings.identities
         for scale in settings.scales
     }
-    yes = [f"c = {c:g}, scale {scale:g}" for (c, scale), share in left.items() if share > 0.1]
+    yes = [f"c = {c:g}, scale {scale:g}" for (c, scale), share in left.items() if share > APART]
     return Claim(
-        f"Constrained mixing keeps the streams as an identity would, over {depth} sub-layers",
+        f"Constrained mixing keeps the streams as an identity would (σ₂ > {APART:g}), over {depth} "
+        "sub-layers",
         "mHC 2512.24880: it restores the identity mapping",
         "their mean is kept exactly; of their differences (σ₂ of the product) there is left "
         + ", ".join(f"{s:.1g} (c = {c:g}, scale {scale:g})" for (c, scale), s in left.items()),
-        "holds"
-        if len(yes) == len(left)
-        else f"holds only if {' or '.join(yes)}"
-        if yes
-        else "does not hold",
+        only_if(yes, left),
     )
-
-
-def _only_if(yes, tried, before, after):
-    if not yes:
-        return "does not hold"
-    if len(yes) == len(tried):
-        return "holds"
-    return f"holds only if {before} {' or '.join(f'{x:g}' for x in yes)} {after} (of those tried)"
 
 
 def _curve(result, quantity, **where):
@@ -282,12 +268,6 @@ def plot(result):
     for ax in (growth, streams):
         ax.set_xlim(0, settings.depth * 1.02)
     return figure
-
-
-def _short(x):
-    """1e8 for 1e+08."""
-    digits, _, power = f"{x:.0e}".partition("e")
-    return f"{digits}e{int(power)}" if abs(int(power)) > 2 else f"{x:.2g}"
 
 
 def _legend_below(ax, n_columns):
@@ -327,7 +307,7 @@ def _draw_growth(ax, result):
     free = _gain(at(result, depth, "hc"))
     ax.set_title(
         f"After {depth} sub-layers free mixing has gains\n"
-        f"up to {_short(free)}, constrained up to {worst:.1f}"
+        f"up to {short(free)}, constrained up to {worst:.1f}"
     )
     ax.set_ylabel("composite gain: largest column sum")
     _legend_below(ax, 2)
@@ -384,9 +364,9 @@ def _draw_streams(ax, result):
     left = _worst(at(result, depth, "mhc", n_iters=most, identity=least), "second")
     ax.set_title(
         f"With c = {least:g} the {settings.n_streams} streams have become one\n"
-        f"after {depth} sub-layers: σ₂ ≤ {_short(left)}"
+        f"after {depth} sub-layers: σ₂ ≤ {short(left)}"
         if left < 1e-3
-        else f"After {depth} sub-layers σ₂ is at most {_short(left)} for c = {least:g}"
+        else f"After {depth} sub-layers σ₂ is at most {short(left)} for c = {least:g}"
     )
     _legend_below(ax, 2)
 

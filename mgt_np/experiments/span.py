@@ -19,7 +19,7 @@ from mgt_np.analysis import (
 from mgt_np.arrays.libraries import move, place
 from mgt_np.layers import attention_weights, feed_forward
 
-from .experiment import Claim, Experiment, Where
+from .experiment import Claim, Experiment, Where, extent
 
 # By its name: the value maps W_V W_O of the heads, whether there is a skip, and an MLP.
 STACKS = {
@@ -31,6 +31,7 @@ STACKS = {
     "attention + skip + MLP": ("random", True, True),
     "attention + skip, equal weights, value maps −I": ("opposite", True, False),
 }
+LOST = 0.1  # relative residual below which we say that tokens have become one
 NOTHING = {"float64": 1e-10, "float32": 1e-3}  # outside a span, but for rounding
 
 
@@ -197,12 +198,13 @@ def _generic(result):
     opposite = ranks.pop("attention + skip, equal weights, value maps −I")
     without = result.column("rank", stack="attention", layer=1)
     kept = all(rank == N for values in ranks.values() for rank in values)
+    alone, fails = min(without) == N, min(opposite) < N
     return Claim(
         "Residuals generically keep the rank of the tokens without the MLP",
         "2604.23681, abstract; BERT-base there, random weights here",
-        f"rank of {N} tokens after one layer: {_range(np.concat([*ranks.values()]))} with skip, "
-        f"{_range(without)} without; {_range(opposite)} for equal weights and value maps −I",
-        ("holds (as does it without skip), but for weights of measure zero")
+        f"rank of {N} tokens after one layer: {extent(np.concat([*ranks.values()]))} with skip, "
+        f"{extent(without)} without; {extent(opposite)} for equal weights and value maps −I",
+        f"holds{' (as does it without skip)' * alone}{', but for weights of measure zero' * fails}"
         if kept
         else "does not hold",
     )
@@ -212,24 +214,24 @@ def _collapse(result):
     """What becomes of the rank at depth."""
     settings = result.settings
     N, last = settings.n_tokens, settings.depth
-    found, kept = [], []
+    found, kept, exact = [], [], []
     for name in ("attention", "attention + skip"):
         rank = result.column("rank", stack=name, layer=last)
         residual = result.column("relative_residual", stack=name, layer=last)
-        found.append(f"{name}: rank {_range(rank)}, relative residual {np.mean(residual):.0e}")
+        found.append(f"{name}: rank {extent(rank)}, relative residual {np.mean(residual):.0e}")
         if name == "attention + skip":
-            kept = [value > 0.1 for value in residual]
+            kept = [value > LOST for value in residual]
+            exact = [value == N for value in rank]
     return Claim(
-        "Residuals without the MLP obstruct the collapse of tokens to one",
+        f"Residuals without the MLP obstruct the collapse of tokens to one: residual > {LOST:g}",
         "2604.23681, abstract; BERT-base there, random weights here",
         f"{N} tokens after {last} layers: {'; '.join(found)}",
-        "holds" if all(kept) else "holds only if rank is counted exactly: the tokens do become one",
+        "holds"
+        if all(kept)
+        else "holds only if rank is counted exactly: the tokens do become one"
+        if all(exact)
+        else "does not hold",
     )
-
-
-def _range(values):
-    low, high = min(values), max(values)
-    return f"{low}" if low == high else f"{low} … {high}"
 
 
 _PARTS = {
@@ -272,7 +274,15 @@ def plot(result):
         "relative_residual",
         result.settings.depth,
     )
-    depth.set_title("A skip slows the collapse to one token;\nan MLP does not stop it here")
+    left = {
+        stack: np.mean(result.column("relative_residual", stack=stack, layer=result.settings.depth))
+        for stack in ("attention", "attention + skip", "attention + skip + MLP")
+    }
+    alone, skip, mlp = (f"{value:.0e}" for value in left.values())
+    depth.set_title(
+        f"Residual after {result.settings.depth} layers: {alone} alone,\n"
+        f"{skip} with skip, {mlp} with MLP too"
+    )
     depth.set_ylabel("relative residual ‖res(X)‖/‖X‖$_{1,∞}$")
     depth.set_yscale("log")
     depth.set_ylim(2e-17, 5.0)

@@ -25,7 +25,7 @@ from mgt_np.layers import (
 from mgt_np.models import RESIDUAL_RULES, hidden_states
 from mgt_np.models.decoder import sublayers
 
-from .experiment import Claim, Experiment, Where
+from .experiment import Claim, Experiment, Where, only_if
 from .states import decoder_of_text
 
 SPACES = {
@@ -41,8 +41,7 @@ class Settings(Where):
     """Tokens at the last block of an untrained decoder: half to fit a gate to, half to test it.
 
     A fitted plane has `rank` dimensions, of the chords to `n_neighbours` tokens; so many axes are
-    taken as well. The gate takes
-    `n_steps` steps of gradient descent at `rate`.
+    taken as well. The gate takes `n_steps` steps of gradient descent at `rate`.
     """
 
     seed: int = 0
@@ -202,7 +201,8 @@ def claims(result):
     }
     return [
         Claim(
-            "σ(LN(x W_gate)) ⊙ v approximates the projection of v on the tangent space at x",
+            "σ(LN(x W_gate)) ⊙ v approximates the projection of v on the tangent space at x: "
+            f"squared error ≤ {GOOD:g}, and half that of v",
             "MGT 2601.01014, as reported",
             "random weights, mean squared errors: "
             + _measured(errors, ("none", "at the start", "another token's")),
@@ -234,10 +234,7 @@ def _verdict(errors, gate):
         for space in SPACES
         if errors[space, gate] <= GOOD and errors[space, gate] <= 0.5 * errors[space, "none"]
     ]
-    if len(good) == len(SPACES):
-        return "holds"
-    names = " or ".join(SPACES[space] for space in good)
-    return f"holds only if the tangent space is {names}" if good else "does not hold"
+    return only_if([SPACES[space] for space in good], SPACES, "the tangent space is {}")
 
 
 GATES = {

@@ -78,8 +78,8 @@ def deep_delta_coefficients(
     `v_input` the u that v reads, the context by default (the paper), the state (the authors' code)
     or the sub-layer's output (v-map); `v_form` "linear" (the paper), "sigmoid4" for 4σ(u W_v + b_v)
     (the code's default) or "constant" for v = 2 (the code's option; W_v is not read); `W_hidden`
-    the gate's second layer, as in `delta_gate`; `eps` and `placement` as in `unit_direction` (v1's
-    eq. 2.3 divides by ‖k‖² + ε: that is "inside" with √ε for ε).
+    the gate's second layer, as in `delta_gate`; `eps` (1e-5 in the code) and `placement` as in
+    `unit_direction` (v1's eq. 2.3 divides by ‖k‖² + ε: that is "inside" with √ε for ε).
     Shapes: k, context, v_input (..., d); W_v (d, d_v), W_beta (d, 1); results k̂ (..., d), β (...),
     v (..., d_v). Raises ValueError where widths disagree or `v_form` is unknown.
     """
@@ -184,7 +184,8 @@ def deep_delta_expanded(
     (the paper; the authors' code gives it the compressed state instead). `erase=False` writes only:
     X' = X + β k̂ vᵀ.
     Shapes: X (..., d, d_v), k, context, v_input (..., d), W_v (d, d_v), b_v (d_v), W_beta (d, 1),
-    b_beta (1); result as X. d_v = 1 is `deep_delta_residual`; k = 0 changes nothing.
+    b_beta (1); result as X. d_v = 1 is `deep_delta_residual`; k = 0 changes nothing. Errors as in
+    `deep_delta_coefficients`.
     """
     weights = (W_v, W_beta, b_v, b_beta, W_hidden, b_hidden)
     v_input = context if v_input is None else v_input
@@ -211,6 +212,7 @@ def short_convolution(x, kernel):
     (`torch.nn.Conv1d` stores it the other way round). Axes of one channel in x or kernel broadcast:
     x (..., N, d, 1) with kernel (d, d_v, S) is DDL's expansion by convolution, EC, of embeddings to
     d_v channels. A kernel of ones at s = 0 and zeros elsewhere changes nothing.
+    Raises ValueError where channels disagree.
     """
     xp, x, kernel = operands(x=x, kernel=kernel)
     at_least(2, kernel=kernel)
@@ -237,6 +239,7 @@ def init_short_convolution(rng, channels, size=4, *, start="identity", dtype="fl
 
     `start` is "identity" for 1 at s = 0 and 0 elsewhere, as the paper of July 2026 has it, or
     "uniform" for U(−1/√size, 1/√size), as the authors' code. `channels` is d or a tuple.
+    Raises ValueError for another `start`.
     """
     one_of(("identity", "uniform"), start=start)
     shape = (*(channels if isinstance(channels, tuple) else (channels,)), operator.index(size))
@@ -254,7 +257,8 @@ def compress_channels(X, C):
         x_i = Σ_j C_ij X_ij
 
     Shapes: X (..., d, d_v), C (d, d_v); result (..., d). C = 1/d_v gives the mean. That is the
-    paper's form; the authors' code convolves over the channels before it reads.
+    paper's form; the authors' code convolves over the channels before it reads. Raises ValueError
+    where sizes disagree.
     """
     xp, X, C = operands(X=X, C=C)
     at_least(2, X=X, C=C)
@@ -274,7 +278,8 @@ def compress_tokens(X, kernel, w):
         x_{t,i} = Σ_j w_j Σ_s kernel_{i,j,s} X_{t−s,i,j}
 
     Shapes: X (..., N, d, d_v), kernel (d, d_v, S) as in `short_convolution`, w (d_v); result
-    (..., N, d). S = 1 is `compress_channels` with C = kernel w.
+    (..., N, d). S = 1 is `compress_channels` with C = kernel w. Raises ValueError where channels
+    disagree.
     """
     xp, X, kernel, w = operands(X=X, kernel=kernel, w=w)
     at_least(3, X=X)
@@ -293,7 +298,8 @@ def init_delta_gate(rng, d, *, beta_init=1.0, hidden=0, scale="lecun", dtype="fl
 
     `beta_init` is β₀, what the gate says where its weights say nothing; 1 in the authors' code. It
     is clamped to [1e-6, 2 − 1e-6] (our bound). `hidden` is the width of the second layer, 0 for
-    one layer (the code's default; its two-layer gate has 128).
+    one layer (the code's default; its two-layer gate has 128). Raises ValueError for a β₀ outside
+    [0, 2].
     """
     if not 0.0 <= beta_init <= 2.0:
         raise ValueError(f"expected beta_init in [0, 2], got {beta_init}")
@@ -312,6 +318,7 @@ def init_deep_delta_residual(rng, d, *, beta_init=1.0, hidden=0, scale="lecun", 
     """Return the parameters of `deep_delta_residual` for states of width d, as NumPy arrays.
 
     W_v from N(0, scale²) and b_v = 0, the gate's from `init_delta_gate`. The paper's v has no bias.
+    LeCun's scale 1/√d is ours: the authors' code has 0.5/√d.
     """
     return init_deep_delta_expanded(
         rng, d, 1, beta_init=beta_init, hidden=hidden, scale=scale, dtype=dtype
@@ -321,7 +328,10 @@ def init_deep_delta_residual(rng, d, *, beta_init=1.0, hidden=0, scale="lecun", 
 def init_deep_delta_expanded(
     rng, d, d_v=4, *, beta_init=1.0, hidden=0, scale="lecun", dtype="float64"
 ):
-    """Return the parameters of `deep_delta_expanded` for d_v value channels, 4 in the paper."""
+    """Return the parameters of `deep_delta_expanded` for d_v value channels, 4 in the paper.
+
+    Drawn as those of `init_deep_delta_residual`.
+    """
     return {
         "W_v": normal(rng, (d, d_v), scale, dtype),
         "b_v": constant(0.0, d_v, dtype),

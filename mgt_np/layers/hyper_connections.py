@@ -44,6 +44,7 @@ def hyper_connection_coefficients(X, params, *, dynamic=True, norm="layer", tanh
     gain (d) and bias (d); result H_pre (..., n), H_post (..., n), H_res (..., n, n).
     The paper says "norm"; here it is layer norm, or with `norm="rms"` X √d/‖X‖ ⊙ gain as in the
     package hyper-connections, whose tanh can be left out too (`tanh=False`). X = 0 has no rms.
+    Raises ValueError for a parameter that is missing or of another shape, or an unknown norm.
     """
     one_of(NORMS, norm=norm)
     arrays = entries(params, "A_m", "B", "A_r", *(_DYNAMIC if dynamic else ()))
@@ -78,8 +79,8 @@ def init_hyper_connection(rng, n, d, *, index=None, scale=0.01, dtype="float64")
 
         W = 0,    B = 1,    A_m = e_{index mod n},    A_r = I,    s_α = s_β = scale    (HC, eq. 14)
 
-    `index` is that of the sub-layer, and is drawn if not given: which of n streams it reads first.
-    The norm's gain and bias are 1 and 0.
+    `index` says which of n streams the sub-layer reads first: its own index in the paper, drawn if
+    not given. The norm's gain and bias are 1 and 0.
     """
     index = int(rng.integers(n)) if index is None else index % n
     identity = constant(0.0, (n, n), dtype)

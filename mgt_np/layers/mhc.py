@@ -121,6 +121,7 @@ def mhc_coefficients(X, params, *, convention="paper", n_iters=None):
     (n·d, n!) and b_res (n!). A transposed H_res has its logits as the implementation has them:
     before the transposition. The norm is taken out of the product, x̂ φ = (x φ)/r, which is exact.
     n = 1 gives H_res = 1, the plain residual.
+    Raises ValueError for a parameter that is missing or of another shape, or an unknown convention.
     """
     row = _row(convention)
     n_iters = row.n_iters if n_iters is None else n_iters

@@ -14,8 +14,8 @@ def spectral_norm(W, v=None, *, n_iters=1):
     Shapes: W (..., m, n); result (...). Without `v` it is exact, by singular values, whose gradient
     does not exist where two of them are equal (W = I), and waits for a device to know. With a start
     v (..., n), of any length, it is a lower bound of σ, exact for the leading right singular
-    vector, and needs no decomposition; it differentiates through its iterations. One iteration is
-    σReparam's choice, 2303.06296, whose v goes on from step to step: see `power_iteration`.
+    vector, and needs no decomposition; it differentiates through its iterations. One iteration of a
+    v that goes on from step to step (`power_iteration`) is σReparam's, as we remember it.
     Raises ValueError for shapes that disagree, or fewer than 0 iterations.
     """
     if v is None:
@@ -51,10 +51,10 @@ def power_iteration(W, v, *, n_iters=1):
 def sigma_reparam(W, gamma, v=None, *, n_iters=1):
     """Give a weight matrix the spectral norm γ.
 
-        Ŵ = γ W/σ(W)                                               (Zhai et al., 2303.06296, §3)
+        Ŵ = γ W/σ(W)                                               (Zhai et al., 2303.06296)
 
     Shapes: W (..., m, n), γ (...) or a number; result as W. σ is `spectral_norm(W, v)`: exact
-    without `v`. γ is learned, one number a matrix, and 1 at the start as secondary texts report.
+    without `v`. γ is learned, one number a matrix, and 1 at the start, as we remember it.
     σ(Ŵ) = γ for γ ≥ 0 whatever the scale of W: Ŵ does not change when W is scaled, and the loss's
     gradient with respect to W is orthogonal to W.
     """
@@ -71,7 +71,7 @@ def gap_free_attention_weights(P):
     Shapes: P (..., n_queries, T) with rows that sum to one; result alike, rows sum to zero. For a
     square P the eigenvalue 1 becomes 0 and all others stay, since P 1 = 1: what is left of P is of
     order T^−1/2 where P is random. Uniform attention leaves nothing. Under a causal mask P 1 = 1
-    still holds, but 11ᵀ/T then reads the future.
+    still holds, but 11ᵀ/T then reads the future. Raises ValueError for fewer than two axes.
     """
     _, P = operands(P=P)
     at_least(2, P=P)
@@ -85,7 +85,8 @@ def gap_free_attention(q, k, v, *, scale=None):
 
     (2410.07799.) Shapes: q (..., n_queries, d_k), k (..., T, d_k), v (..., T, d_v); result
     (..., n_queries, d_v). scale = 1/√d_k unless given. Equal keys, and equal values, give 0.
-    Neither mask nor `causal`: the paper's attention sees all tokens.
+    Neither mask nor `causal`: the paper's attention sees all tokens. Raises ValueError where sizes
+    disagree.
     """
     xp, q, k, v = operands(q=q, k=k, v=v)
     at_least(2, q=q, k=k, v=v)

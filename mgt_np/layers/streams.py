@@ -25,7 +25,8 @@ def reduce_streams(X, *, reduction="sum"):
     """End with one stream: the sum of all                                      (HC).
 
     Shapes: X (..., n, d); result (..., d). `reduction="mean"` divides by n, so that n equal streams
-    give one of them; a norm that follows makes the two alike up to its ε.
+    give one of them; a norm that follows makes the two alike up to its ε. Raises ValueError for
+    another `reduction`.
     """
     one_of(("sum", "mean"), reduction=reduction)
     xp, X = operands(X=X)
@@ -39,7 +40,8 @@ def mhc_read(X, H_pre):
 
         u = H_pre X = Σⱼ H_preⱼ Xⱼ                                        (mHC, eq. 3)
 
-    Shapes: X (..., n, d), H_pre (..., n); result (..., d). H_pre = e_j gives stream j.
+    Shapes: X (..., n, d), H_pre (..., n); result (..., d). H_pre = e_j gives stream j. Raises
+    ValueError where streams disagree.
     """
     xp, X, H_pre = operands(X=X, H_pre=H_pre)
     at_least(2, X=X)
@@ -56,7 +58,8 @@ def mhc_update(X, y, H_post, H_res):
 
     Row i of H_res says what becomes stream i: where the wrong index is summed over, a symmetric
     H_res hides it. Shapes: X (..., n, d), y (..., d), H_post (..., n), H_res (..., n, n); result as
-    X. H_res = I and H_post = 1 give every stream the plain residual X + y.
+    X. H_res = I and H_post = 1 give every stream the plain residual X + y. Raises ValueError where
+    streams or features disagree.
     """
     xp, X, y, H_post, H_res = operands(X=X, y=y, H_post=H_post, H_res=H_res)
     at_least(2, X=X, H_res=H_res)

@@ -18,7 +18,8 @@ def projected_update(x, v, beta, alpha, *, onto):
     x itself, which is `geometric_update`; v, which erases along what is written; or a learnt
     direction k, as in the delta rule.
     Shapes: x, v, u (..., d); β (..., 1), (..., d) or a number; α a number, 0-d, (1) or (d). A zero
-    u projects onto nothing. β = α = 1 overwrites the part along u: uᵀx' = uᵀv.
+    u projects onto nothing. β = α = 1 overwrites the part along u: uᵀx' = uᵀv. Raises ValueError
+    where widths disagree.
     """
     _, x, v, beta, alpha, u = operands(x=x, v=v, beta=beta, alpha=alpha, onto=onto)
     at_least(1, x=x, v=v, onto=u)
@@ -39,6 +40,7 @@ def sphere_tangent(x, v):
 
     Exact, idempotent, and orthogonal to x. Shapes: x, v (..., d); result (..., d). At x = 0, which
     is no sphere, v is left as it is. P_x x = 0. A v of random direction loses 1/d of its energy.
+    Raises ValueError where widths disagree.
     """
     _, x, v = operands(x=x, v=v)
     at_least(1, x=x, v=v)
@@ -50,7 +52,8 @@ def tangent_projection(v, basis):
     """Project v on the space that the columns of T span:  P v = T (Tᵀ v).
 
     Shapes: v (..., d), T (..., d, r) with orthonormal columns; result (..., d). Idempotent;
-    r = d leaves v as it is. A v of random direction keeps r/d of its energy.
+    r = d leaves v as it is. A v of random direction keeps r/d of its energy. Raises ValueError
+    where widths disagree.
     """
     xp, v, T = operands(v=v, basis=basis)
     at_least(1, v=v)

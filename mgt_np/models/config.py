@@ -25,10 +25,11 @@ class TransformerConfig:
     Options of MGT: λ, ε and the initial α and b_β of β = λ tanh(x W_β + b_β) + ε, and whether β is
     one number per "token" or per "channel". The paper gives no values for them; the defaults are
     ours (see `init_mgt_residual`).
-    Options of the baselines: where they are None, their paper's value at this depth. DeepNorm's α
-    and its gain on initial weights, sub-LN's gain, the factor of `scaled_residual`, the initial
-    λ of LayerScale and α of ReZero (0, the paper's), and BranchNorm's α_t, a number in [0, 1] that
-    stands for the stage of training; its 0.1 is ours.
+    Options of the baselines: where they are None, the value at this depth that we know as their
+    paper's (each rule's file says how well). DeepNorm's α and its gain on initial weights, sub-LN's
+    gain, the factor of `scaled_residual`, the initial λ of LayerScale and α of ReZero (0, the
+    paper's), and BranchNorm's α_t, a number in [0, 1] that stands for the stage of training; its
+    0.1 is ours.
     Options of DDL: the gate's β₀ (1 in the authors' code) and hidden width (0 for one layer);
     `ddl_v_form` "linear" (the paper, default) or "sigmoid4" for 4σ(·) (the code); `ddl_v_from`,
     what v reads: the normed "context" (the paper, default) or the "state" (the code);

@@ -64,8 +64,8 @@ def transformer(params, tokens, config):
     Shapes: tokens (..., N) of integers in [0, vocab), N ≤ max_tokens; result (..., N, vocab).
     Logits at place i depend on tokens 0 … i alone (`causal=True`). With `config.checkpoint_every`
     the backward pass keeps the state after every so many blocks and computes the rest again: the
-    same gradients for less memory. Raises ValueError for too many
-    tokens, and for one out of range where `embedding` does.
+    same gradients for less memory. Raises ValueError for too many tokens, and for one out of range
+    where `embedding` does.
     """
     rule = RESIDUAL_RULES[config.residual]
     state = rule.expand(embed(params, tokens, config), config)

@@ -13,7 +13,8 @@ def profile_admin(params, tokens, config):
 
     with i counting sub-layers; each runs with its ω already set. It is the recursion of the
     authors' code. Since xᵢ has unit variance behind a norm, ω² is the variance of the embedding and
-    of all branches before: the paper's √Σ_{j<i} Var[Fⱼ], as reported, without the embedding in it.
+    of all branches before: the paper's √Σ_{j<i} Var[Fⱼ], as we remember it, without the embedding
+    in it.
     Shapes as in `transformer`; every feature of a sub-layer has the same ω. Branches of 0 give
     ω₂ = ω₃ = … = 1 where the embedding has unit variance.
     Raises ValueError for a config of another rule.

@@ -1,6 +1,7 @@
 """Admin (Liu et al., 2004.08249): post-LN whose state has a weight ω, set by profiling.
 
-`profile_admin` sets ω from data; until then ω = 1, which is post-LN.
+The rule as we remember the paper, which was not read again. `profile_admin` sets ω from data;
+until then ω = 1, which is post-LN.
 """
 
 from mgt_np.arrays.initial import constant

@@ -1,8 +1,8 @@
 """Deep Delta Learning (2601.00417) with d_v value channels a feature: the state is a matrix.
 
 It starts as X = x 1ᵀ, the paper's form without convolution, and each sub-layer reads it through a
-compressor of its own. The last reading, of which we know no more, is the mean: what a compressor is
-at the start.
+compressor of its own. How the last state is read we do not know; here it is by the mean, which is
+what a compressor is at the start.
 """
 
 from mgt_np.arrays import array_namespace

@@ -1,8 +1,9 @@
 """Hyper-connections (Zhu et al., 2409.19606): n streams, free coefficients, pre-LN at the start.
 
 The paper sums the streams at the end; here their mean is read, which the final norm makes the same
-up to its ε, and which lets the states be compared with those of one stream. It also scales the
-initial output projections by √n, in a direction that we could not make out: `hc_output_gain`.
+up to its ε, and which lets the states be compared with those of one stream. It lets sub-layer k
+read stream k mod n first; here that stream is drawn. It also scales the initial output projections
+by √n, in a direction that we could not make out: `hc_output_gain`, 1 by default, which is ours.
 """
 
 from mgt_np.layers import (

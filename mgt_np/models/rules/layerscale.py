@@ -1,4 +1,7 @@
-"""LayerScale (Touvron et al., 2103.17239): pre-LN with a small learnt step for every feature."""
+"""LayerScale (Touvron et al., 2103.17239): pre-LN with a small learnt step for every feature.
+
+The initial steps are the paper's as we remember it; it was not read again.
+"""
 
 from mgt_np.arrays.initial import constant
 from mgt_np.layers import init_layer_norm, layer_norm

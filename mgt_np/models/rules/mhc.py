@@ -1,7 +1,7 @@
 """mHC (Xie et al., 2512.24880): n streams, mixed by doubly stochastic matrices of the state.
 
-The paper does not say how streams begin and end; here they are copies of the embedding and, as in
-`hc`, their mean is read. The sub-layer norms what it reads, as everywhere in the paper's models.
+The paper does not say how streams begin and end; here they begin as copies of the embedding, and
+their mean is read. Its equation says F alone; the layer norm in front of the sub-layer is ours.
 """
 
 from mgt_np.layers import (

@@ -1,6 +1,7 @@
 """ReZero (Bachlechner et al., 2003.04887): no norm; each branch has a learnt step that starts at 0.
 
-The paper removes every layer norm, and so do we: none inside, none at the end.
+As we remember the paper, which was not read again, it removes every layer norm; so do we: none
+inside, none at the end.
 """
 
 from mgt_np.arrays.initial import constant

@@ -1,4 +1,8 @@
-"""Pre-LN with branches of 1/√L (Noci et al., 2206.03126): L of them add up to one."""
+"""Pre-LN with branches of 1/√L (Noci et al., 2206.03126): the variances of L of them add up to one.
+
+As we remember the paper, which was not read again. L counts blocks here, of two branches each: our
+reading of its layers.
+"""
 
 from mgt_np.layers import init_layer_norm, layer_norm
 
@@ -10,7 +14,7 @@ def init(rng, config):
 
 
 def factor(config):
-    """1/√L; L counts blocks, as their layers hold an attention and a feed-forward part each."""
+    """1/√L, unless the config says."""
     given = config.scaled_residual_factor
     return config.n_layers**-0.5 if given is None else given
 
