@@ -11,8 +11,10 @@ def same_size(what, **sizes):
 
 
 def at_least(ndim, **arrays):
-    """Raise ValueError unless each array has that many axes."""
+    """Raise ValueError unless each array has that many axes, TypeError for what is no array."""
     for name, x in arrays.items():
+        if x is None or isinstance(x, int | float):
+            raise TypeError(f"expected {name} to be an array, got {x!r}")
         if x.ndim < ndim:
             raise ValueError(
                 f"expected {name} to have at least {ndim} axes, got shape {tuple(x.shape)}"

@@ -189,7 +189,6 @@ def _mgt_forward(xp, x, v_raw, W_gate, W_beta, b_beta, alpha, gain, bias, *, lam
         tuple(x.shape) != tuple(v_raw.shape)
         or not _gate_fits(x, W_gate, gain, bias)
         or not _beta_fits(x, W_beta, b_beta, lam, eps)
-        or isinstance(alpha, int | float)
         or tuple(alpha.shape) not in ((), (1,), (x.shape[-1],))
     ):
         return None
@@ -224,8 +223,7 @@ def _mgt_backward(
         d_logits = _gate_gradient(xp, d_error * v, gate, normed, scale, gain, sums)
         dx = dy - alpha * d_error
         dx += xp.matmul(d_logits, xp.matrix_transpose(W_gate))
-        along_W = xp.matrix_transpose(W_beta)
-        dx += d_unit * along_W if per_token else xp.matmul(d_unit, along_W)
+        dx += d_unit * W_beta[:, 0] if per_token else xp.matmul(d_unit, xp.matrix_transpose(W_beta))
         dv = d_error * gate
         d_error *= x
         sums["alpha"].append(sum_of_rows(xp, d_error))

@@ -50,6 +50,8 @@ def _same_features(x, **vectors):
     for name, vector in vectors.items():
         if vector is None:
             continue
+        if isinstance(vector, int | float):
+            raise TypeError(f"expected {name} to be an array, got {vector!r}")
         if vector.ndim != 1:
             raise ValueError(f"expected {name} to be a vector, got shape {tuple(vector.shape)}")
         same_size("features", **{name: vector.shape[0], "x": x.shape[-1]})
