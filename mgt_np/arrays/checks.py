@@ -47,3 +47,8 @@ def shaped(x, *shapes, name):
     shape = () if isinstance(x, int | float) else tuple(x.shape)
     if shape not in shapes:
         raise ValueError(f"expected {name} of shape {' or '.join(map(str, shapes))}, got {shape}")
+
+
+def number(x):
+    """Return a Python number for one of NumPy's, by which float32 arrays would become float64."""
+    return float(x) if isinstance(x, float) else x

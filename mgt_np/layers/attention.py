@@ -15,7 +15,7 @@ from mgt_np.arrays import (
     sum_of_columns,
     sum_of_rows,
 )
-from mgt_np.arrays.checks import at_least, same_size
+from mgt_np.arrays.checks import at_least, number, same_size
 from mgt_np.arrays.initial import constant, normal
 
 from .activations import softmax
@@ -36,7 +36,7 @@ def attention_weights(q, k, *, mask=None, causal=False, scale=None):
     at_least(2, q=q, k=k)
     same_size("features", q=q.shape[-1], k=k.shape[-1])
     scores = xp.matmul(q, xp.matrix_transpose(k)) * (
-        1.0 / math.sqrt(q.shape[-1]) if scale is None else scale
+        1.0 / math.sqrt(q.shape[-1]) if scale is None else number(scale)
     )
     allowed = _allowed(xp, scores, mask, causal)
     if allowed is None:
