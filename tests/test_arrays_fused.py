@@ -88,6 +88,25 @@ def test_what_the_fused_form_declines_is_composed(layer, traced):
         assert layer.ran == ["composed"]
 
 
+def test_a_number_for_an_array_is_composed(layer):
+    for run in (layer, grad(lambda x, a: total(layer(x, a)))):
+        run(np.asarray([1.0, 2.0]), 3.0)
+    assert set(layer.ran) == {"composed"}
+    with pytest.raises(TypeError, match="expected an array among x, a, got none"):
+        layer(None)
+
+
+def test_what_pytorch_is_to_differentiate_is_composed(layer):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    a = torch.tensor([3.0, 5.0])
+    for arrays in ((x, a), (a, x), (x,)):
+        layer(*arrays)
+    assert set(layer.ran) == {"composed"}
+    layer(a, a)
+    assert layer.ran[-1] == "forward"
+
+
 def test_within_the_context_everything_is_composed(layer):
     with composed():
         layer(np.ones(2))

@@ -46,6 +46,23 @@ def chain(x, params):
     return xp.tanh(xp.multiply(x, params["w"]))
 
 
+def test_what_depends_on_none_of_its_arguments_has_gradient_zero():
+    x = np.asarray([1.0, 2.0])
+    constant = checkpoint(lambda x: np.ones(2))
+    slope = grad(lambda x: array_namespace(x).sum(x * x + constant(x)))(x)
+    assert slope.tolist() == [2.0, 4.0]
+
+
+def test_no_gradient_is_lost_silently():
+    x = np.asarray([1.0, 2.0])
+    closes_over = lambda x: array_namespace(x).sum(checkpoint(lambda y: x * y)(x))  # noqa: E731
+    with pytest.raises(TypeError, match="closes over"):
+        grad(closes_over)(x)
+    two = lambda x: array_namespace(x).sum(checkpoint(lambda y: (y, y))(x)[1])  # noqa: E731
+    with pytest.raises(TypeError, match="expected fun to return an array, got tuple"):
+        grad(two)(x)
+
+
 def test_a_checkpoint_changes_no_derivative(library, rng):
     x, w = rng.standard_normal((2, 4))
     kept = lambda x, w: chain(chain(x, {"w": w}), {"w": w})  # noqa: E731

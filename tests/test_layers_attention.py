@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from mgt_np import (
+    array_namespace,
     attention_weights,
     grad,
     init_multi_head_attention,
     multi_head_attention,
     scaled_dot_product_attention,
 )
+from mgt_np.arrays import to_host
 
 
 def softmax(scores):
@@ -268,3 +270,21 @@ def test_the_number_of_heads_may_be_numpys_integer(rng):
     x, W = rng.standard_normal((3, 4)), np.eye(4)
     two, also_two = (multi_head_attention(x, W, W, W, W, n_heads=n) for n in (2, np.int64(2)))
     assert np.array_equal(two, also_two)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("shape", [(2, 0, 4), (0, 3, 4)])
+def test_no_tokens_are_no_reason_to_fail(shape, causal, library, rng):
+    x, *W = library.asarray([np.zeros(shape), *rng.standard_normal((4, 4, 4))])
+
+    def total(arrays):
+        y = multi_head_attention(*arrays, n_heads=2, causal=causal)
+        assert tuple(y.shape) == shape
+        return array_namespace(y).sum(y)
+
+    assert not any(np.any(to_host(g)) for g in grad(total)([x, *W]))
+
+
+def test_queries_without_any_key_get_nothing(library, rng):
+    q, k, v = library.asarray([rng.standard_normal((3, 4)), np.zeros((0, 4)), np.zeros((0, 2))])
+    assert to_host(scaled_dot_product_attention(q, k, v)).tolist() == [[0.0, 0.0]] * 3

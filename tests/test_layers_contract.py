@@ -1,6 +1,7 @@
 """What holds for every layer: gradients, array libraries, dtypes, and errors of mixed arrays."""
 
 import inspect
+from contextlib import nullcontext
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +19,7 @@ from cases import (
 
 import mgt_np
 from mgt_np import layers
+from mgt_np.arrays import composed
 
 _RNG = np.random.default_rng(0)
 
@@ -234,3 +236,27 @@ def test_parameters_are_named_like_arguments(rng):
         arrays = [a.name for a in arguments if a.kind is a.POSITIONAL_OR_KEYWORD]
         assert arrays[: len(inputs)] == inputs
         assert set(arrays[len(inputs) :]) == keys.keys()
+
+
+NUMPY_S_NUMBERS = {
+    "attention_weights": lambda x, n: layers.attention_weights(x, x, scale=n),
+    "cross_entropy": lambda x, n: layers.cross_entropy(x, np.asarray([0, 1]), label_smoothing=n),
+    "layer_norm": lambda x, n: layers.layer_norm(x, eps=n),
+    "mgt_beta": lambda x, n: layers.mgt_beta(x, x, x[0, :], lam=n, eps=n),
+    "mgt_residual": lambda x, n: layers.mgt_residual(x, x, x, x, x[0, :], x[0, :], lam=n, eps=n),
+    "rms_norm": lambda x, n: layers.rms_norm(x, eps=n),
+    "sinkhorn": lambda x, n: layers.sinkhorn(x, temperature=n, eps=n),
+    "unit_direction": lambda x, n: layers.unit_direction(x, eps=n),
+}
+
+
+@pytest.mark.parametrize("in_composed_form", [False, True])
+@pytest.mark.parametrize("name", NUMPY_S_NUMBERS)
+def test_numpy_s_numbers_leave_float32_alone(name, in_composed_form):
+    """As in scale=1/np.sqrt(d), which NumPy counts as an array of float64."""
+    x = np.asarray([[1.0, 2.0], [3.0, 5.0]], dtype="float32")
+    with composed() if in_composed_form else nullcontext():
+        y = NUMPY_S_NUMBERS[name](x, np.float64(0.5))
+        expected = NUMPY_S_NUMBERS[name](x, 0.5)
+    assert y.dtype == np.float32
+    np.testing.assert_array_equal(y, expected)

@@ -140,3 +140,58 @@ def test_float32_gelu_is_right_to_float32():
     assert np.max(np.abs(got - slope)) <= 1e-6
     large = np.asarray([-1e18, -1e4, 1e4, 1e18, np.inf], dtype="float32")
     assert activations.gelu(large).tolist() == [0.0, 0.0, *large[2:].tolist()]
+
+
+@pytest.mark.parametrize("width", [1, 5])
+def test_one_token_without_leading_axes(width, rng):
+    normal = rng.standard_normal
+    arrays = [normal(5), normal(5), normal((5, 5)), normal((5, width)), normal(width), normal(5)]
+    check(lambda *a: mgt.mgt_residual(*a, lam=0.7, eps=0.1), arrays, normal(5))
+
+
+def test_a_number_is_a_bias_as_well(rng):
+    d = 4
+    x, *W = (rng.standard_normal((3, d)), *rng.standard_normal((4, d, d)))
+    hidden = lambda x, W_1, W_2: feed_forward.feed_forward(x, W_1, W_2, None, 2.0)  # noqa: E731
+    biases = dict.fromkeys(("b_q", "b_k", "b_v", "b_o"), 2.0)
+    attend = lambda *a: attention.multi_head_attention(*a, n_heads=2, **biases)  # noqa: E731
+    R = rng.standard_normal((3, d))
+    check(hidden, [x, *W[:2]], R)
+    check(attend, [x, *W], R)
+    np.testing.assert_allclose(hidden(x, *W[:2]), 2.0 + feed_forward.feed_forward(x, *W[:2]))
+
+
+MATRICES = {"W_gate": np.eye(3), "W_beta": np.eye(3), "b_beta": None, "alpha": 1.0}
+NO_VECTORS = {
+    "layer_norm": lambda x: normalization.layer_norm(x, 2.0),
+    "rms_norm": lambda x: normalization.rms_norm(x, 2.0),
+    "tangent_gate": lambda x: mgt.tangent_gate(x, np.eye(3), None, 2.0),
+    "mgt_residual": lambda x: mgt.mgt_residual(x, 1.0, **MATRICES, lam=1.0, eps=0.0),
+    "mgt_residual without v": lambda x: mgt.mgt_residual(x, None, **MATRICES, lam=1.0, eps=0.0),
+}
+
+
+@pytest.mark.parametrize("name", NO_VECTORS)
+def test_what_is_no_array_is_refused_by_name(name):
+    with pytest.raises(TypeError, match=r"expected (gain|bias|v_raw) to be an array, got"):
+        NO_VECTORS[name](np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_query_that_sees_one_key_alone_tells_nothing_of_its_scores(causal, rng):
+    """Softmax is flat there: what rounding leaves would be multiplied by large k and x."""
+    x = 1e4 * rng.standard_normal((2, 70, 6))
+    W = [*0.3 * rng.standard_normal((2, 6, 6)), *rng.standard_normal((2, 6, 6))]
+    P = attention.attention_weights(x @ W[0], x @ W[1], causal=causal)
+    assert set(np.unique(P)) == {0.0, 1.0}
+    y = lambda W: attention.multi_head_attention(x, *W, n_heads=1, causal=causal)  # noqa: E731
+    R = rng.standard_normal((2, 70, 6))
+    _, (of_q, of_k, of_v, _) = value_and_grad(lambda W: array_namespace(*W).sum(y(W) * R))(W)
+    assert not np.any(of_q)
+    assert not np.any(of_k)
+    assert np.all(of_v)
+
+
+def test_no_features_are_no_reason_to_fail():
+    x, W_1, W_2 = np.ones((3, 0)), np.ones((0, 4)), np.ones((4, 2))
+    assert np.all(feed_forward.feed_forward(x, W_1, W_2, np.zeros(4), np.ones(2)) == 1.0)

@@ -7,6 +7,7 @@ from autograd.tracer import isbox
 
 from .boxes import box
 from .gradients import pull_back
+from .namespace import library_of
 from .trees import leaves_of, rebuild
 
 
@@ -14,7 +15,8 @@ def checkpoint(fun):
     """Return `fun`, one node on the tape whatever it does (Chen et al., 1604.06174, §3).
 
     Its arguments are trees of arrays and its result is an array. What its gradient needs is not
-    kept: the backward pass computes `fun` a second time. Arrays that it closes over are constants.
+    kept: the backward pass computes `fun` a second time. Raises TypeError for another result, and
+    where it depends on a traced array that is no argument, whose gradient would be lost.
     """
 
     @functools.wraps(fun)
@@ -38,9 +40,16 @@ def checkpoint(fun):
                 again[i] = x
             return fun(*rebuild(args, iter(again)))
 
+        result = fun(*rebuild(args, iter(values)))
+        if isbox(result):
+            raise TypeError(
+                "expected all that is traced among the arguments, but fun closes over some"
+            )
+        if library_of(result) is None:
+            raise TypeError(f"expected fun to return an array, got {type(result).__name__}")
         node = VJPNode.__new__(VJPNode)
         node.parents = parents
         node.vjp = lambda g: pull_back(of_traced, [values[i] for i in traced], g)
-        return box(fun(*rebuild(args, iter(values))), trace, node)
+        return box(result, trace, node)
 
     return checkpointed

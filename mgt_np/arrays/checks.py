@@ -11,8 +11,10 @@ def same_size(what, **sizes):
 
 
 def at_least(ndim, **arrays):
-    """Raise ValueError unless each array has that many axes."""
+    """Raise ValueError unless each array has that many axes, TypeError for what is no array."""
     for name, x in arrays.items():
+        if x is None or isinstance(x, int | float):
+            raise TypeError(f"expected {name} to be an array, got {x!r}")
         if x.ndim < ndim:
             raise ValueError(
                 f"expected {name} to have at least {ndim} axes, got shape {tuple(x.shape)}"
@@ -45,3 +47,8 @@ def shaped(x, *shapes, name):
     shape = () if isinstance(x, int | float) else tuple(x.shape)
     if shape not in shapes:
         raise ValueError(f"expected {name} of shape {' or '.join(map(str, shapes))}, got {shape}")
+
+
+def number(x):
+    """Return a Python number for one of NumPy's, by which float32 arrays would become float64."""
+    return float(x) if isinstance(x, float) else x

@@ -34,17 +34,20 @@ def fusable(layer):
     """Let a layer, written as a chain of differentiable functions, have a fused form as well.
 
     `layer.fuse(forward, backward)` gives it one, which then runs by default.
-    `forward(xp, *arrays, **options)` takes the layer's arguments, untraced, of one dtype and on one
-    device, and returns the result and a tuple of what `backward` reads; or None, for arguments that
-    it leaves to the composed form, errors among them. `backward(xp, g, *saved)` takes the gradient
-    of the result and returns that of each positional argument, None where that is no array. It
-    writes to none of the arrays that it is given, since it may be called again.
+    `forward(xp, *arrays, **options)` takes the layer's arguments, arrays or None where that is the
+    default, untraced, of one dtype and on one device, and returns the result and a tuple of what
+    `backward` reads; or None, for arguments that it leaves to the composed form, errors among them.
+    `backward(xp, g, *saved)` takes the gradient of the result and returns that of each positional
+    argument, None where that is no array. It writes to none of the arrays that it is given, since
+    it may be called again.
 
-    The composed form, `layer.composed`, still computes second derivatives.
+    The composed form, `layer.composed`, still computes second derivatives, what has Python numbers
+    for arrays, and what PyTorch is to differentiate itself: its tape forbids what `forward` does.
     """
     parameters = inspect.signature(layer).parameters.values()
     names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    n_required = sum(name not in defaults for name in names)
     of_options = {name: value for name, value in defaults.items() if name not in names}
     boxes, forms = Box.types, {}
 
@@ -70,8 +73,10 @@ def fusable(layer):
                 parents.append(x._node)
                 arrays[i] = x = x._value
                 kind = type(x)
-            elif x is None or kind is float or kind is int:
+            elif x is None and i >= n_required:
                 continue
+            elif x is None or kind is float or kind is int or getattr(x, "requires_grad", False):
+                return layer(*args, **kwargs)
             if isinstance(x, np.generic):  # what NumPy makes of a 0-d array
                 arrays[i] = x = np.asarray(x)
                 kind = np.ndarray

@@ -65,9 +65,11 @@ def softmax(x, *, axis=-1):
         softmax(x)ᵢ = exp(xᵢ) / Σⱼ exp(xⱼ)
 
     Shapes: any. Computed from x − max x, which changes nothing and cannot overflow: adding a
-    constant to all scores gives the same weights.
+    constant to all scores gives the same weights. Of no scores it makes no weights.
     """
     xp, x = operands(x=x)
+    if 0 in x.shape:  # which has no maximum
+        return xp.exp(x)
     weights = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
     return weights / xp.sum(weights, axis=axis, keepdims=True)
 

@@ -13,10 +13,9 @@ from mgt_np.arrays import (
     minus_infinity_below,
     operands,
     sum_of_columns,
-    sum_of_features,
     sum_of_rows,
 )
-from mgt_np.arrays.checks import at_least, same_size
+from mgt_np.arrays.checks import at_least, number, same_size
 from mgt_np.arrays.initial import constant, normal
 
 from .activations import softmax
@@ -37,7 +36,7 @@ def attention_weights(q, k, *, mask=None, causal=False, scale=None):
     at_least(2, q=q, k=k)
     same_size("features", q=q.shape[-1], k=k.shape[-1])
     scores = xp.matmul(q, xp.matrix_transpose(k)) * (
-        1.0 / math.sqrt(q.shape[-1]) if scale is None else scale
+        1.0 / math.sqrt(q.shape[-1]) if scale is None else number(scale)
     )
     allowed = _allowed(xp, scores, mask, causal)
     if allowed is None:
@@ -112,7 +111,7 @@ def _forward(
     """Self-attention without a mask; q, k and v by one product, whose heads are views of it."""
     if not (context is None or context is x) or mask is not None or inner is not None:
         return None
-    if x.ndim < 2 or 0 in x.shape:
+    if x.ndim < 2 or 0 in x.shape or 0 in W_q.shape:
         return None
     projections = ((W_q, b_q), (W_k, b_k), (W_v, b_v))
     n_biases = sum(b is not None for _, b in projections)
@@ -163,21 +162,24 @@ def _forward(
 def _backward(xp, g, shape, x, W, W_o, n_biases, b_o, qkv, heads, split, pieces, *saved):
     """With E = exp(k qᵀ scale − max), s its sums over keys, O = Eᵀ v/s, and dO' = dO/s.
 
-    dv = E dO', dS = E ⊙ (v dO'ᵀ − rowsum(dO' ⊙ O)ᵀ), dq = dSᵀ k scale, dk = dS q scale.
+    dv = E dO', dS = E ⊙ (G − sum over keys of E ⊙ G/s) for G = v dO'ᵀ, dq = dSᵀ k scale,
+    dk = dS q scale. The sum is also rowsum(dO' ⊙ O), but only as it stands does it cancel G to the
+    last digit where a query attends to one key alone: the rest would be multiplied by k and x.
     """
     g = as_rows(xp, g)
     d_heads = xp.reshape(xp.matmul(g, xp.matrix_transpose(W_o)), heads.shape)
 
-    def attend(qkv, heads, d_heads, *saved):
+    def attend(qkv, d_heads, *saved):
         q, k, v = split(qkv)
         q = q * split.scale
-        O, dO = split.part(heads), split.part(d_heads)
+        dO = split.part(d_heads)
         dq, dk, dv = [], None, None
         for (queries, keys), E, total in zip(pieces, saved[::2], saved[1::2], strict=True):
             dO_piece = dO[..., queries, :] / total
             dS = xp.matmul(v[..., keys, :], xp.matrix_transpose(dO_piece))
-            along = sum_of_features(xp, dO_piece * O[..., queries, :])
-            dS -= xp.matrix_transpose(along)
+            along = sum_of_columns(xp, dS * E)
+            along /= xp.matrix_transpose(total)
+            dS -= along
             dS *= E
             dq_piece = xp.matmul(xp.matrix_transpose(dS), k[..., keys, :])
             dq_piece *= split.scale
@@ -188,7 +190,7 @@ def _backward(xp, g, shape, x, W, W_o, n_biases, b_o, qkv, heads, split, pieces,
         return xp.concat([split.join(part) for part in (dq, dk, dv)], axis=-1)
 
     widest = split.n_heads * qkv.shape[1] / qkv.shape[2]
-    d_qkv = in_blocks(attend, qkv, heads, d_heads, *saved, n_axes=1, widest=widest)
+    d_qkv = in_blocks(attend, qkv, d_heads, *saved, n_axes=1, widest=widest)
     d_qkv = as_rows(xp, d_qkv)
     dW = xp.matmul(xp.matrix_transpose(x), d_qkv)
     db = sum_of_rows(xp, d_qkv) if n_biases else None

@@ -8,7 +8,7 @@ import math
 import operator
 
 from mgt_np.arrays import array_namespace, as_float_array, device, operands
-from mgt_np.arrays.checks import at_least, one_of, same_size
+from mgt_np.arrays.checks import at_least, number, one_of, same_size
 
 
 def unit_direction(k, *, eps=1e-5, placement="inside"):
@@ -24,6 +24,7 @@ def unit_direction(k, *, eps=1e-5, placement="inside"):
     one_of(("inside", "outside"), placement=placement)
     if eps < 0.0:
         raise ValueError(f"expected eps ≥ 0, got {eps}")
+    eps = number(eps)
     xp, k = operands(k=k)
     at_least(1, k=k)
     if eps == 0.0 and bool(xp.any(xp.all(k == 0.0, axis=-1))):

@@ -27,7 +27,7 @@ def _forward(xp, x, W_1, W_2, b_1, b_2, *, activation, inner):
     fits = fit_linear(x, W_1, b_1) and W_2.ndim == 2 and W_2.shape[0] == W_1.shape[1]
     if not fits or (b_2 is not None and tuple(b_2.shape) != (W_2.shape[1],)):
         return None
-    if activation not in WEIGHTS or inner is not None:
+    if activation not in WEIGHTS or inner is not None or 0 in W_1.shape or 0 in W_2.shape:
         return None
     weight, slope = WEIGHTS[activation]
 

@@ -42,7 +42,7 @@ def fit_linear(x, W, b):
         x.ndim > 0
         and W.ndim == 2
         and W.shape[0] == x.shape[-1]
-        and (b is None or (not isinstance(b, int | float) and tuple(b.shape) == (W.shape[1],)))
+        and (b is None or tuple(b.shape) == (W.shape[1],))
     )
 
 

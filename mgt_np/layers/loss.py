@@ -13,7 +13,7 @@ from mgt_np.arrays import (
     operands,
     sum_of_features,
 )
-from mgt_np.arrays.checks import at_least, one_of
+from mgt_np.arrays.checks import at_least, number, one_of
 
 from .checks import as_indices, in_range
 
@@ -34,6 +34,7 @@ def cross_entropy(logits, targets, *, reduction="mean", label_smoothing=0.0, ign
     one_of(("mean", "sum", "none"), reduction=reduction)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"expected label_smoothing in [0, 1], got {label_smoothing}")
+    label_smoothing = number(label_smoothing)
     xp, logits = operands(logits=logits)
     at_least(1, logits=logits)
     in_one_place(logits=logits, targets=targets)

@@ -13,7 +13,7 @@ from mgt_np.arrays import (
     sum_of_features,
     sum_of_rows,
 )
-from mgt_np.arrays.checks import at_least, one_of, same_size
+from mgt_np.arrays.checks import at_least, number, one_of, same_size
 from mgt_np.arrays.initial import constant, normal
 
 from .activations import sigmoid
@@ -48,6 +48,7 @@ def mgt_beta(x, W_beta, b_beta, *, lam, eps):
     The paper gives no values for λ and ε, so they have no default. W_β = 0, b_β = 0 give β = ε;
     λ = ε = 1 give DDL's gate with its logit doubled, 1 + tanh z = 2σ(2z).
     """
+    lam, eps = number(lam), number(eps)
     xp, x, W_beta, b_beta, lam, eps = operands(x=x, W_beta=W_beta, b_beta=b_beta, lam=lam, eps=eps)
     at_least(1, x=x)
     if W_beta.ndim != 2 or W_beta.shape[-1] not in (1, x.shape[-1]):
@@ -162,7 +163,7 @@ def _unit(xp, x, W_beta, b_beta):
 
 def _beta_fits(x, W_beta, b_beta, lam, eps):
     fits = fit_linear(x, W_beta, b_beta) and W_beta.shape[1] in (1, x.shape[-1])
-    return fits and all(isinstance(number, int | float) for number in (lam, eps))
+    return fits and all(type(x) in (int, float) for x in (lam, eps))
 
 
 def _mgt_beta_forward(xp, x, W_beta, b_beta, *, lam, eps):
@@ -189,7 +190,6 @@ def _mgt_forward(xp, x, v_raw, W_gate, W_beta, b_beta, alpha, gain, bias, *, lam
         tuple(x.shape) != tuple(v_raw.shape)
         or not _gate_fits(x, W_gate, gain, bias)
         or not _beta_fits(x, W_beta, b_beta, lam, eps)
-        or isinstance(alpha, int | float)
         or tuple(alpha.shape) not in ((), (1,), (x.shape[-1],))
     ):
         return None
@@ -224,8 +224,7 @@ def _mgt_backward(
         d_logits = _gate_gradient(xp, d_error * v, gate, normed, scale, gain, sums)
         dx = dy - alpha * d_error
         dx += xp.matmul(d_logits, xp.matrix_transpose(W_gate))
-        along_W = xp.matrix_transpose(W_beta)
-        dx += d_unit * along_W if per_token else xp.matmul(d_unit, along_W)
+        dx += d_unit * W_beta[:, 0] if per_token else xp.matmul(d_unit, xp.matrix_transpose(W_beta))
         dv = d_error * gate
         d_error *= x
         sums["alpha"].append(sum_of_rows(xp, d_error))

@@ -302,8 +302,7 @@ def _dynamic_forward(xp, X, b_pre, b_post, b_res, *arrays, row, n_iters):
     *phi, alpha_pre, alpha_post, alpha_res, gain = arrays
     n, d = X.shape[-2:]
     forms = row.projection, row.pre, row.post, row.mixing, row.shift
-    numbers = any(isinstance(alpha, int | float) for alpha in (alpha_pre, alpha_post, alpha_res))
-    if forms != ("flattened", "sigmoid", "sigmoid", "sinkhorn", None) or numbers or 0 in X.shape:
+    if forms != ("flattened", "sigmoid", "sigmoid", "sinkhorn", None) or 0 in X.shape:
         return None
     flat = xp.reshape(X, (math.prod(X.shape[:-2]), n * d))
     product = _product_forward(xp, flat, xp.concat(phi, axis=1), gain, **_norm(row))

@@ -7,7 +7,7 @@ from mgt_np.arrays import (
     operands,
     sum_of_rows,
 )
-from mgt_np.arrays.checks import at_least, same_size
+from mgt_np.arrays.checks import at_least, number, same_size
 from mgt_np.arrays.initial import constant
 
 
@@ -24,7 +24,7 @@ def layer_norm(x, gain=None, bias=None, *, eps=1e-5):
     _same_features(x, gain=gain, bias=bias)
     centred = x - xp.mean(x, axis=-1, keepdims=True)
     variance = xp.mean(centred * centred, axis=-1, keepdims=True)
-    y = centred / xp.sqrt(variance + eps)
+    y = centred / xp.sqrt(variance + number(eps))
     if gain is not None:
         y = y * gain
     return y if bias is None else y + bias
@@ -41,7 +41,7 @@ def rms_norm(x, gain=None, *, eps=1e-6):
     """
     xp, x, gain = operands(x=x, gain=gain)
     _same_features(x, gain=gain)
-    y = x / xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True) + eps)
+    y = x / xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True) + number(eps))
     return y if gain is None else y * gain
 
 
@@ -50,6 +50,8 @@ def _same_features(x, **vectors):
     for name, vector in vectors.items():
         if vector is None:
             continue
+        if isinstance(vector, int | float):
+            raise TypeError(f"expected {name} to be an array, got {vector!r}")
         if vector.ndim != 1:
             raise ValueError(f"expected {name} to be a vector, got shape {tuple(vector.shape)}")
         same_size("features", **{name: vector.shape[0], "x": x.shape[-1]})

@@ -17,7 +17,7 @@ from mgt_np.arrays import (
     matrices_outside_in,
     operands,
 )
-from mgt_np.arrays.checks import at_least, one_of
+from mgt_np.arrays.checks import at_least, number, one_of
 
 ROWS, COLUMNS = -1, -2  # the axis over which a normalisation sums
 ORDERS = {"columns_rows": (COLUMNS, ROWS), "rows_columns": (ROWS, COLUMNS)}
@@ -69,7 +69,7 @@ def sinkhorn(
     if logits.shape[-1] != logits.shape[-2]:
         raise ValueError(f"expected square matrices of logits, got shape {tuple(logits.shape)}")
     if temperature != 1.0:
-        logits = logits / temperature
+        logits = logits / number(temperature)
     if shift is not None:
         logits = logits - xp.max(logits, axis=SHIFTS[shift], keepdims=True)
     return _normalized_in_turn(logits, **options, implicit=gradient == "implicit")
@@ -87,7 +87,12 @@ def iteration(n_iters, *, order, start, eps, eps_form):
     axes = ORDERS[order] * operator.index(n_iters)
     if start == "softmax":
         axes = (ROWS, *(axes[1:] if order == "rows_columns" else axes))
-    return {"axes": axes, "softmax": start == "softmax", "eps": eps, "clamp": eps_form == "clamp"}
+    return {
+        "axes": axes,
+        "softmax": start == "softmax",
+        "eps": number(eps),
+        "clamp": eps_form == "clamp",
+    }
 
 
 @fusable
