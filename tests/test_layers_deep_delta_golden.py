@@ -1,6 +1,9 @@
 """Other people's recorded Deep Delta layers: values and every gradient to 1e-12."""
 
+from pathlib import Path
+
 import pytest
+from conftest import SHARED
 from test_layers_golden import agree, check
 
 from mgt_np import (
@@ -181,3 +184,11 @@ def test_edelta_gate_is_one_of_two_layers_with_another_nonlinearity(golden, libr
     hidden = gelu(pooled @ weights["0.weight"].T + weights["0.bias"])
     arrays = library.asarray((hidden, weights["2.weight"].T, weights["2.bias"]))
     agree(delta_gate(*arrays), f["out.beta"][:, 0, 0])
+
+
+def test_no_recorded_file_is_left_out(golden):
+    source = Path(__file__).read_text(encoding="utf-8")
+    stems = [path.stem.removeprefix("ddl_") for path in (SHARED / "golden").glob("ddl_*.npz")]
+    names = [stem.removeprefix("official_").removeprefix("block_") for stem in stems]
+    assert len(names) >= 10
+    assert [name for name in names if name not in source] == []
