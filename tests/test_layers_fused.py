@@ -29,14 +29,14 @@ FUSED = (
     attention.multi_head_attention,
     feed_forward.feed_forward,
     linear.linear,
-    loss._negative_log_likelihood,
+    loss.negative_log_likelihood,
     mgt.mgt_beta,
     mgt.mgt_residual,
     mgt.tangent_gate,
     normalization.layer_norm,
     normalization.rms_norm,
 )
-NAMES = {layer.__name__ for layer in FUSED} - {"_negative_log_likelihood"} | {"cross_entropy"}
+NAMES = {layer.__name__ for layer in FUSED} - {"negative_log_likelihood"} | {"cross_entropy"}
 NAMES |= {name for family in FAMILIES for name in getattr(family, "FUSED", ())}
 OF_FUSED = [case for case in CASES if case.name.split()[0] in NAMES]
 NUMPY = LIBRARIES[0]

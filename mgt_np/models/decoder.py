@@ -77,7 +77,7 @@ def transformer(params, tokens, config):
     x = rule.read(state, config)
     if rule.final_norm:
         x = layer_norm(x, **params["final_norm"])
-    return linear(x, params["W_out"], name="W_out")
+    return linear(x, params["W_out"])
 
 
 def hidden_states(params, tokens, config):
