@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from conftest import LIBRARIES
+from array_libraries import LIBRARIES
 from gradcheck import check_gradient, taylor_slope, weighted
 
 from mgt_np import grad

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import SHARED
-from test_layers_golden import agree, check
+from recorded import SHARED, agree, check
 
 from mgt_np import (
     array_namespace,

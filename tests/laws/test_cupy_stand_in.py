@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-import test_arrays_rules
+from array_libraries import ArrayLibrary, host
 from cases import check_on
-from conftest import ArrayLibrary, host
 from cupy_stand_in import DEVICE, ndarray, synchronisations, xp
 from gradcheck import weighted
+from layer_cases import CASES as LAYER_CASES
+from measure_cases import CASES as MEASURE_CASES
 from rule_cases import CASES as RULE_CASES
-from test_analysis_contract import CASES as MEASURE_CASES
-from test_layers_contract import CASES as LAYER_CASES
+from rule_cases import check_rule_on
 
 from mgt_np import (
     RESIDUAL_RULES,
@@ -156,7 +156,7 @@ def test_layers_keep_float32(case, rng):
 
 @pytest.mark.parametrize("case", [c for c in STANDARD if str(c) not in REFUSED], ids=str)
 def test_rules_agree_with_numpy(case, rng):
-    test_arrays_rules.test_every_library_agrees_with_numpy(case, STAND_IN, rng)
+    check_rule_on(STAND_IN, case, rng)
 
 
 @pytest.mark.parametrize("case", [c for c in STANDARD if str(c) in REFUSED], ids=str)

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import LIBRARIES
+from array_libraries import LIBRARIES
 
 from mgt_np import (
     RESIDUAL_RULES,

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from recorded import agree, check
 
 from mgt_np import (
     attention_weights,
     cross_entropy,
     gelu,
-    grad,
     layer_norm,
     multi_head_attention,
     relu,
@@ -17,31 +17,7 @@ from mgt_np import (
     softmax,
     value_and_grad,
 )
-from mgt_np.arrays import array_namespace, to_host
-
-
-def agree(got, expected, tolerance=1e-12):
-    got = to_host(got)
-    assert got.shape == expected.shape
-    error = np.max(np.abs(got - expected))
-    assert error <= tolerance
-    size = np.max(np.abs(expected))
-    if size > tolerance:  # the gradient of b_k is zero, recorded as rounding
-        assert error <= tolerance * size
-
-
-def check(library, function, arrays, y, R, gradients):
-    *arrays, R = library.asarray([*arrays, R])
-    agree(function(*arrays), y)
-
-    def scalar(arrays):
-        y = function(*arrays)
-        xp = array_namespace(y)
-        return xp.sum(xp.multiply(y, R))
-
-    found = grad(scalar)(arrays)
-    for got, expected in zip(found, gradients, strict=True):
-        agree(got, expected)
+from mgt_np.arrays import to_host
 
 
 def test_layer_norm(golden, library):

@@ -4,9 +4,9 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from conftest import LIBRARIES
+from array_libraries import LIBRARIES
 from gradcheck import weighted
-from test_layers_contract import CASES, FAMILIES
+from layer_cases import CASES, FAMILIES
 
 from mgt_np import array_namespace, value_and_grad
 from mgt_np.arrays import blocks, composed, to_host

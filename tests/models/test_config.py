@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import LIBRARIES
+from array_libraries import LIBRARIES
 
 from mgt_np import RESIDUAL_RULES, TransformerConfig
 

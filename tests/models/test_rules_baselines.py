@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import host
+from array_libraries import host
 
 from mgt_np import (
     RESIDUAL_RULES,

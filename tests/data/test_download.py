@@ -9,9 +9,9 @@ import urllib.error
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
-from pathlib import Path
 
 import pytest
+from recorded import SHARED
 from tqdm import tqdm
 
 from mgt_np.data import DownloadError, load_corpus
@@ -20,7 +20,7 @@ from mgt_np.data.download import download
 from mgt_np.data.files import Expected
 from mgt_np.data.wikitext2 import ADDRESSES, EXPECTED, read_split
 
-SHARED = Path(__file__).parents[2] / "shared" / "wikitext2"
+WIKITEXT_2 = SHARED / "wikitext2"
 BODY = bytes(range(256)) * 1000
 EXPECTED_BODY = Expected(len(BODY), hashlib.sha256(BODY).hexdigest())
 BY_HAND = "put it there by hand"
@@ -310,11 +310,11 @@ def test_every_split_has_a_plain_address_and_then_an_archive():
 
 
 @pytest.mark.skipif(
-    not (SHARED / "wikitext-2-v1.zip").is_file(),
+    not (WIKITEXT_2 / "wikitext-2-v1.zip").is_file(),
     reason="WikiText-2 is not in ../shared/wikitext2",
 )
 def test_wikitext_2_is_downloaded_verified_and_read(server, cache, monkeypatch):
-    server.replies["/wikitext-2-v1.zip"] = sends((SHARED / "wikitext-2-v1.zip").read_bytes())
+    server.replies["/wikitext-2-v1.zip"] = sends((WIKITEXT_2 / "wikitext-2-v1.zip").read_bytes())
     for split in EXPECTED:
         url = f"{server.url}/wikitext-2-v1.zip#wikitext-2/wiki.{split}.tokens"
         monkeypatch.setitem(ADDRESSES, split, (f"{server.url}/{split}.txt", url))

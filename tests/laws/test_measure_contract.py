@@ -2,48 +2,15 @@
 
 import inspect
 from functools import partial
-from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import Case, check_integers_are_refused, check_on, check_slopes
+from cases import check_integers_are_refused, check_on, check_slopes
+from measure_cases import CASES, FAMILIES, TALL, WIDE
 
 import mgt_np
 from mgt_np import analysis, grad
 
-_RNG = np.random.default_rng(1)
-WIDE, TALL = _RNG.standard_normal((2, 4, 6)), _RNG.standard_normal((2, 6, 4))
-WEIGHTS = _RNG.dirichlet(np.full(5, 5.0), (2, 3))
-
-
-CASES = (
-    Case("effective_rank wide", analysis.effective_rank, (WIDE,)),
-    Case("effective_rank tall", analysis.effective_rank, (TALL,)),
-    Case(
-        "effective_rank centred wide",
-        partial(analysis.effective_rank, center=True),
-        (WIDE,),
-        order=1,
-    ),
-    Case("effective_rank centred tall", partial(analysis.effective_rank, center=True), (TALL,)),
-    Case(
-        "effective_rank normalized squared",
-        partial(analysis.effective_rank, normalize=True, power=2),
-        (WIDE,),
-    ),
-    Case("stable_rank", analysis.stable_rank, (WIDE,)),
-    Case("participation_ratio", analysis.participation_ratio, (TALL,)),
-    Case("token_residual", analysis.token_residual, (WIDE,)),
-    Case("composite_norm", analysis.composite_norm, (WIDE,)),
-    Case("relative_residual", analysis.relative_residual, (WIDE,)),
-    Case("mean_cosine_similarity", analysis.mean_cosine_similarity, (WIDE,)),
-    Case("state_norm", analysis.state_norm, (WIDE,)),
-    Case("attention_entropy", analysis.attention_entropy, (WEIGHTS,)),
-)
-# Later families of measures have their rows in tests/cases_<family>.py.
-FAMILIES = [import_module(path.stem) for path in sorted(Path(__file__).parent.glob("cases_*.py"))]
-CASES += tuple(case for family in FAMILIES for case in getattr(family, "MEASURE_CASES", ()))
 FUNCTIONS = {name for name in analysis.__all__ if inspect.isfunction(getattr(analysis, name))}
 OF_OTHER_THINGS = {"attention_entropy"}.union(
     *(getattr(family, "NOT_OF_STATES", ()) for family in FAMILIES)

@@ -4,7 +4,7 @@ import autograd
 import autograd.numpy as anp
 import numpy as np
 import pytest
-from conftest import LIBRARIES, host
+from array_libraries import LIBRARIES, host
 from gradcheck import check_gradient
 
 from mgt_np import array_namespace, grad

@@ -3,7 +3,7 @@
 import array_api_strict
 import numpy as np
 import pytest
-from conftest import LIBRARIES, host
+from array_libraries import LIBRARIES, host
 
 from mgt_np import (
     RESIDUAL_RULES,

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import host
+from array_libraries import host
 
 from mgt_np.arrays import device, libraries
 from mgt_np.arrays.libraries import Place, move, place

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from gradcheck import weighted
 
-from mgt_np.arrays import device
+from mgt_np import grad, value_and_grad
+from mgt_np.arrays import array_namespace, device, to_host
 from mgt_np.arrays.namespace import library_of
 
 
@@ -579,3 +581,46 @@ for A, b in (
 def _rotation(xp, factors):
     """U Vᵀ, the orthogonal matrix nearest to U S Vᵀ."""
     return xp.matmul(factors.U, factors.Vh)
+
+
+def assert_close(got, expected, tolerance=1e-13):
+    got, expected = to_host(got), to_host(expected)
+    assert got.shape == expected.shape
+    scale = max(1.0, np.max(np.abs(expected), initial=0.0))
+    assert np.max(np.abs(got - expected), initial=0.0) <= tolerance * scale
+
+
+def along(scalar, directions):
+    """⟨∇ scalar, directions⟩ as a function of the arrays."""
+
+    def slope(arrays):
+        gradients = grad(scalar)(arrays)
+        xp = array_namespace(*gradients)
+        return sum(xp.sum(xp.multiply(g, v)) for g, v in zip(gradients, directions, strict=True))
+
+    return slope
+
+
+def check_rule_on(library, case, rng):
+    """Hold a case on that device to NumPy: value, first and second derivative, dtype and device."""
+    arrays = case.arrays()
+    R = rng.standard_normal(np.shape(case(*arrays)))
+    directions = [rng.standard_normal(x.shape) for x in arrays]
+    scalar = weighted(case, R)
+    expected = value_and_grad(scalar)(arrays)
+    expected_second = grad(along(scalar, directions))(arrays)
+
+    there = [library.asarray(x) for x in arrays]
+    scalar = weighted(case, library.asarray(R))
+    value, gradients = value_and_grad(scalar)(there)
+    assert_close(value, expected[0])
+    assert value.dtype == there[0].dtype
+    second = grad(along(scalar, library.asarray(directions)))(there)
+    for x, g, h, g_numpy, h_numpy in zip(
+        there, gradients, second, expected[1], expected_second, strict=True
+    ):
+        assert type(g) is type(h) is type(x)
+        assert g.dtype == h.dtype == x.dtype
+        assert device(g) == device(h) == device(x)
+        assert_close(g, g_numpy)
+        assert_close(h, h_numpy)

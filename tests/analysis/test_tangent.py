@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import host
+from array_libraries import host
 
 from mgt_np import grad, local_tangent_basis, sphere_tangent, tangent_projection
 

@@ -4,9 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
+from array_libraries import host
 from cases import NUMPY, STRICT, STRICT_DEVICE1, check_integers_are_refused
 from cases_span import Case
-from conftest import host
 
 from mgt_np import (
     attention_weights,

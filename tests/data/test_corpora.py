@@ -4,19 +4,19 @@ import json
 import platform
 import re
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
+from recorded import SHARED
 
 import mgt_np.data
 from mgt_np.data import SOURCES, find_wikitext_2, load_corpus, windows
 from mgt_np.data.files import Expected, read_member, write_whole
 from mgt_np.data.wikitext2 import EXPECTED, read_split
 
-SHARED = Path(__file__).parents[2] / "shared" / "wikitext2"
+WIKITEXT_2 = SHARED / "wikitext2"
 needs_wikitext = pytest.mark.skipif(
-    not (SHARED / "wikitext-2-v1.zip").is_file(),
+    not (WIKITEXT_2 / "wikitext-2-v1.zip").is_file(),
     reason="WikiText-2 is not in ../shared/wikitext2",
 )
 
@@ -269,19 +269,19 @@ def test_an_interrupted_write_leaves_the_old_file(error, tmp_path, monkeypatch):
     [("train", 36_718, 2_088_628), ("valid", 3_760, 217_646), ("test", 4_358, 245_569)],
 )
 def test_wikitext_2_has_the_published_counts(split, n_lines, n_tokens):
-    corpus = load_corpus("wikitext-2", split=split, level="words", data_dir=SHARED)
+    corpus = load_corpus("wikitext-2", split=split, level="words", data_dir=WIKITEXT_2)
     assert corpus.vocab_size == 33_278
     assert corpus.tokenizer.vocab[:3] == ("<eos>", "=", "Valkyria")
     assert corpus.tokens.shape == (n_tokens,)
     assert np.count_nonzero(corpus.tokens == 0) == n_lines
     assert corpus.provenance["bytes"] == EXPECTED[split].size
     assert corpus.provenance["sha256"] == EXPECTED[split].sha256
-    assert corpus.provenance["path"] == str(SHARED / "wikitext-2-v1.zip")
+    assert corpus.provenance["path"] == str(WIKITEXT_2 / "wikitext-2-v1.zip")
 
 
 @needs_wikitext
 def test_wikitext_2_bytes_are_the_file(monkeypatch):
-    monkeypatch.setenv("MGT_NP_DATA", str(SHARED))
+    monkeypatch.setenv("MGT_NP_DATA", str(WIKITEXT_2))
     corpus = load_corpus("wikitext-2", split="valid")
     data = corpus.tokens.astype(np.uint8).tobytes()
     assert hashlib.sha256(data).hexdigest() == EXPECTED["valid"].sha256
@@ -290,7 +290,7 @@ def test_wikitext_2_bytes_are_the_file(monkeypatch):
 
 @needs_wikitext
 def test_wikitext_2_words_decode_to_the_text(tmp_path):
-    with zipfile.ZipFile(SHARED / "wikitext-2-v1.zip") as archive:
+    with zipfile.ZipFile(WIKITEXT_2 / "wikitext-2-v1.zip") as archive:
         for split in ("train", "test"):
             data = archive.read(f"wikitext-2/wiki.{split}.tokens")
             (tmp_path / f"wiki.{split}.tokens").write_bytes(data)

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import host
+from array_libraries import host
 
 from mgt_np import (
     MHC_CONVENTIONS,

@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 import pytest
-from conftest import LIBRARIES, host
+from array_libraries import LIBRARIES, host
 from gradcheck import check_gradient
-from test_layers_golden import agree
+from recorded import agree
 
 from mgt_np import array_namespace, birkhoff, grad, sinkhorn, softmax
 from mgt_np.arrays import composed

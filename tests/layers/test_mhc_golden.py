@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from test_layers_golden import agree, check
+from recorded import agree, check
 
 from mgt_np import (
     MHC_CONVENTIONS,
