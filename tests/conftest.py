@@ -56,8 +56,8 @@ def library(request):
 
 @pytest.fixture
 def rng(request):
-    """A generator of its own for each test, the same in every run and order."""
-    return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+    """A generator of its own for each test, the same in every run, order and folder."""
+    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
 @pytest.fixture(scope="session")

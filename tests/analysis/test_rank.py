@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from recorded import agree
 
 from mgt_np import effective_rank, participation_ratio, stable_rank
 
@@ -153,3 +154,19 @@ def test_what_is_not_finite_has_no_rank(measure, value):
 def test_another_power_is_refused(power):
     with pytest.raises(ValueError, match="expected power to be 1 or 2, got"):
         effective_rank(np.ones((3, 4)), power=power)
+
+
+RECORDED = {
+    "erank_sigma_uncentered": effective_rank,
+    "erank_sigma_centered_GAP2": lambda X: effective_rank(X, center=True),
+    "erank_sigma2_uncentered_LDSB": lambda X: effective_rank(X, power=2),
+    "stable_rank": stable_rank,
+    "participation_ratio_sigma2": participation_ratio,
+}
+
+
+@pytest.mark.parametrize("state", ["random", "near_rank1", "collapsed"])
+@pytest.mark.parametrize("name", RECORDED)
+def test_recorded_measures(name, state, golden, library):
+    f = golden("rank_measures")
+    agree(RECORDED[name](library.asarray(f[f"in.{state}"])), f[f"out.{state}.{name}"])

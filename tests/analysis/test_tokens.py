@@ -1,13 +1,12 @@
-"""How alike the tokens are, and how spread out attention is: formulas, limits, errors."""
+"""How alike the tokens are: formulas, limits, errors."""
 
 import math
 
 import numpy as np
 import pytest
+from recorded import agree
 
 from mgt_np import (
-    attention_entropy,
-    attention_weights,
     composite_norm,
     mean_cosine_similarity,
     relative_residual,
@@ -93,25 +92,15 @@ def test_the_norm_of_states_of_unit_features_and_of_exploding_ones(rng):
     assert state_norm((1e30 * X).astype("float32")) == pytest.approx(1e30 * state_norm(X), rel=1e-6)
 
 
-def test_entropy_is_its_formula(rng):
-    P = rng.dirichlet(np.ones(6), (2, 5))
-    expected = [[-sum(p * math.log(p) for p in row) for row in matrix] for matrix in P]
-    np.testing.assert_allclose(attention_entropy(P), expected, rtol=1e-13)
+RECORDED = {
+    "norm_composite": composite_norm,
+    "residual_ratio_composite": relative_residual,
+    "norm_l2": lambda X: state_norm(X) * math.sqrt(X.shape[-2]),
+}
 
 
-def test_entropy_from_one_key_to_all():
-    P = np.array([[0.0, 1.0, 0.0, 0.0], [0.5, 0.0, 0.5, 0.0], [0.25] * 4])
-    np.testing.assert_allclose(attention_entropy(P), np.log([1.0, 2.0, 4.0]), rtol=1e-15)
-    assert attention_entropy(np.zeros((1, 4))).tolist() == [0.0]
-
-
-def test_entropy_of_causal_attention_is_at_most_the_logarithm_of_the_past(rng):
-    q, k = rng.standard_normal((2, 3, 7, 4))
-    entropy = attention_entropy(attention_weights(q, k, causal=True))
-    assert np.all(entropy >= 0.0)
-    assert np.all(entropy <= np.log(np.arange(1, 8)) + 1e-15)
-
-
-def test_a_negative_weight_is_refused():
-    with pytest.raises(ValueError, match="expected attention weights ≥ 0, got a negative one"):
-        attention_entropy(np.array([[1.1, -0.1]]))
+@pytest.mark.parametrize("state", ["random", "near_rank1", "collapsed"])
+@pytest.mark.parametrize("name", RECORDED)
+def test_recorded_measures(name, state, golden, library):
+    f = golden("rank_measures")
+    agree(RECORDED[name](library.asarray(f[f"in.{state}"])), f[f"out.{state}.{name}"])

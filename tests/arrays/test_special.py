@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from gradcheck import check_gradient, taylor_slope
+from gradcheck import check_gradient
 
 from mgt_np import array_namespace, grad
 from mgt_np.arrays import device, normal_cdf, to_host
@@ -78,7 +78,6 @@ def test_shape_and_device_are_those_of_x(library):
 def test_gradient(rng):
     x = rng.standard_normal((3, 4))
     check_gradient(normal_cdf, x, rng=rng)
-    assert taylor_slope(normal_cdf, x, rng=rng) == pytest.approx(2.0, abs=0.05)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

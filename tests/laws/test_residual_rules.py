@@ -176,7 +176,7 @@ def test_the_gradient_of_the_whole_model_is_its_slope(config, rng):
     def logits(*leaves):
         return transformer(rebuild(params, iter(leaves)), TOKENS, config)
 
-    check_gradient(logits, *leaves, rng=rng, step=1e-6)
+    check_gradient(logits, *leaves, rng=rng)
 
 
 def test_every_library_agrees_with_numpy(library, config, rng):

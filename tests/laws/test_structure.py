@@ -12,6 +12,7 @@ import pytest
 import mgt_np
 
 PACKAGE = Path(mgt_np.__file__).parent
+TESTS = Path(__file__).parents[1]
 
 # Each room, and those it may import beside itself.
 BELOW = {
@@ -176,3 +177,57 @@ def test_public_functions_are_documented(name):
 def test_what_a_room_lists_exists(file):
     module = importlib.import_module(".".join(file.relative_to(PACKAGE.parent).parts[:-1]))
     assert [name for name in getattr(module, "__all__", ()) if not hasattr(module, name)] == []
+
+
+# Tests mirror the package: `layers/mhc.py` is tested in `tests/layers/test_mhc.py`, and one side
+# of it in `test_mhc_<side>.py`. The other folders of tests hold what is asked of many modules.
+NOT_MIRRORED = {"laws", "peers", "support"}
+TEST_FILES = sorted(
+    path.relative_to(TESTS)
+    for path in TESTS.rglob("test_*.py")
+    if path.relative_to(TESTS).parts[0] not in NOT_MIRRORED and path.parent != TESTS
+)
+TESTED_ROOMS = ("analysis", "arrays", "layers", "models")
+# Modules without a test file of their name, and where what they do is tested instead.
+TESTED_ELSEWHERE = {
+    "arrays/blocks": "laws/test_fused_layers",
+    "arrays/boxes": "arrays/test_gradients",
+    "arrays/checks": "laws/test_layer_contract",
+    "arrays/differentiable": "arrays/test_rules",
+    "arrays/initial": "layers/test_linear",
+    "arrays/layout": "layers/test_sinkhorn",
+    "arrays/sums": "laws/test_fused_layers",
+    "layers/checks": "layers/test_loss",
+    "layers/fused": "laws/test_fused_layers",
+    "layers/mhc_conventions": "layers/test_mhc",
+    "models/rules": "laws/test_residual_rules",
+}
+
+
+def modules_of(room):
+    """The modules of a room by their path in it; of packages within, their name alone."""
+    folder = PACKAGE / room
+    return {path.stem for path in folder.glob("[!_]*.py")} | {
+        path.parent.name for path in folder.glob("*/__init__.py")
+    }
+
+
+@pytest.mark.parametrize("file", TEST_FILES, ids=str)
+def test_every_test_file_is_of_a_module(file):
+    name = file.stem.removeprefix("test_")
+    modules = modules_of(file.parent)
+    assert any(f"{name}_".startswith(f"{module}_") for module in modules), sorted(modules)
+
+
+@pytest.mark.parametrize("room", TESTED_ROOMS)
+def test_every_module_has_its_test_file(room):
+    here = {path.stem.removeprefix("test_") for path in (TESTS / room).glob("test_*.py")}
+    elsewhere = {key.partition("/")[2] for key in TESTED_ELSEWHERE if key.startswith(f"{room}/")}
+    missing = sorted(modules_of(room) - here - elsewhere)
+    assert not missing, f"expected tests/{room}/test_<module>.py for each of these"
+    assert not here & elsewhere, "they need not be named in TESTED_ELSEWHERE"
+
+
+def test_what_is_tested_elsewhere_is_tested_there():
+    files = [TESTS / f"{file}.py" for file in TESTED_ELSEWHERE.values()]
+    assert [file for file in files if not file.is_file()] == []

@@ -4,8 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from recorded import check
 
 from mgt_np import gelu, grad, relu, sigmoid, silu, softmax
+from mgt_np.arrays import to_host
 
 FAR = np.array([-1000.0, -745.0, -40.0, -1.0, 0.0, 1.0, 40.0, 710.0, 1000.0])
 
@@ -98,3 +100,27 @@ def test_softmax_of_scores_of_ten_thousand(dtype):
 def test_an_unknown_approximation_is_refused():
     with pytest.raises(ValueError, match="approximate to be one of 'none', 'tanh', got 'tan'; did"):
         gelu(FAR, approximate="tan")
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("relu", relu),
+        ("gelu_erf", gelu),
+        ("gelu_tanh", lambda x: gelu(x, approximate="tanh")),
+        ("silu", silu),
+        ("sigmoid", sigmoid),
+    ],
+)
+def test_recorded_activations(name, function, golden, library):
+    f = golden("torch_activations")
+    x, y = f["in.x"], f[f"out.{name}"]
+    check(library, function, [x], y, np.ones_like(y), [f[f"gin.{name}"]])
+    # In the tail of the second form 1 + tanh cancels, and XLA's tanh rounds otherwise than libm's.
+    atol = 1e-15 if (name, library.name) == ("gelu_tanh", "jax") else 1e-300
+    np.testing.assert_allclose(to_host(function(library.asarray(x))), y, rtol=1e-8, atol=atol)
+
+
+def test_recorded_softmax(golden, library):
+    f = golden("torch_activations")
+    check(library, softmax, [f["in.z"]], f["out.softmax"], f["R"], [f["gin.softmax_z"]])

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from recorded import agree, check
 
 from mgt_np import (
     array_namespace,
@@ -288,3 +289,34 @@ def test_no_tokens_are_no_reason_to_fail(shape, causal, library, rng):
 def test_queries_without_any_key_get_nothing(library, rng):
     q, k, v = library.asarray([rng.standard_normal((3, 4)), np.zeros((0, 4)), np.zeros((0, 2))])
     assert to_host(scaled_dot_product_attention(q, k, v)).tolist() == [[0.0, 0.0]] * 3
+
+
+@pytest.mark.parametrize("name", ["torch_mha_full", "torch_mha_causal"])
+def test_recorded_multi_head_attention(name, golden, library):
+    """PyTorch packs the rows of q, k, v into one matrix, (out, in)."""
+    f, causal = golden(name), name.endswith("causal")
+
+    def unpacked(weights):
+        W_q, W_k, W_v = (W.T for W in np.split(weights["in_proj_weight"], 3))
+        b_q, b_k, b_v = np.split(weights["in_proj_bias"], 3)
+        return W_q, W_k, W_v, weights["out_proj.weight"].T, b_q, b_k, b_v, weights["out_proj.bias"]
+
+    weights = unpacked({key[2:]: leaf for key, leaf in f.items() if key.startswith("w.")})
+    gradients = unpacked({key[3:]: leaf for key, leaf in f.items() if key.startswith("gw.")})
+    n_heads = int(f["cfg.num_heads"])
+
+    def layer(x, *weights, **options):
+        return multi_head_attention(x, *weights, n_heads=n_heads, **options)
+
+    arrays, gradients = (f["in.x"], *weights), (f["gin.x"], *gradients)
+    check(library, lambda *a: layer(*a, causal=causal), arrays, f["out.y"], f["R"], gradients)
+    if causal:
+        may_attend = library.asarray(~f["in.attn_mask_true_means_blocked"])
+        check(library, lambda *a: layer(*a, mask=may_attend), arrays, f["out.y"], f["R"], gradients)
+
+    W_q, W_k, _, _, b_q, b_k, *_ = weights
+    for h in range(n_heads):
+        head = slice(h * int(f["cfg.head_dim"]), (h + 1) * int(f["cfg.head_dim"]))
+        q, k = (f["in.x"] @ W[:, head] + b[head] for W, b in ((W_q, b_q), (W_k, b_k)))
+        weights_of_head = attention_weights(*library.asarray((q, k)), causal=causal)
+        agree(weights_of_head, f["out.attn"][:, h])

@@ -94,11 +94,15 @@ def test_nearly_parallel_factors(rng):
 
 
 def test_nearly_parallel_factors_that_grow_lose_digits(rng):
-    K = units(rng, 64) + 0.01 * rng.standard_normal((60, 64))
-    K /= np.linalg.norm(K, axis=-1, keepdims=True)
-    expected = one_after_the_other(K, 3.0)
-    error = np.max(np.abs(delta_product(K, 3.0) - expected)) / np.max(np.abs(expected))
-    assert 1e-12 < error < 1e-2
+    """The limit that `delta_product` names; how many are lost depends on the draw."""
+    errors = []
+    for _ in range(20):
+        K = units(rng, 64) + 0.01 * rng.standard_normal((60, 64))
+        K /= np.linalg.norm(K, axis=-1, keepdims=True)
+        expected = one_after_the_other(K, 3.0)
+        error = np.max(np.abs(delta_product(K, 3.0) - expected))
+        errors.append(error / np.max(np.abs(expected)))
+    assert np.median(errors) > 1e-10
 
 
 def test_the_last_factor_stands_on_the_left():

@@ -76,7 +76,9 @@ def test_beta_stays_in_its_range_and_begins_at_eps(rng):
 def test_lam_and_eps_of_one_give_the_gate_of_ddl_with_its_logit_doubled(rng):
     x, W_beta, b_beta = normals(rng, (50, D), (D, 1), 1)
     beta = mgt_beta(x, W_beta, b_beta, lam=1.0, eps=1.0)
-    np.testing.assert_allclose(beta, 2.0 * sigmoid(2.0 * (x @ W_beta + b_beta)), rtol=1e-12)
+    np.testing.assert_allclose(
+        beta, 2.0 * sigmoid(2.0 * (x @ W_beta + b_beta)), rtol=1e-12, atol=1e-15
+    )
 
 
 def test_lam_and_eps_have_no_default(rng):

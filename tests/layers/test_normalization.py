@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from recorded import check
 
 from mgt_np import init_layer_norm, init_rms_norm, layer_norm, rms_norm
 
@@ -76,3 +77,18 @@ def test_wrong_shapes_are_refused(norm, rng):
         norm(np.ones((3, 8)), np.ones((1, 8)))
     with pytest.raises(ValueError, match=r"x to have at least 1 axes, got shape \(\)"):
         norm(np.ones(()))
+
+
+def test_recorded_layer_norm(golden, library):
+    f = golden("torch_layernorm")
+    arrays = f["in.x"], f["w.weight"], f["w.bias"]
+    gradients = f["gin.x"], f["gw.weight"], f["gw.bias"]
+    eps = float(f["cfg.eps"])
+    check(library, lambda *a: layer_norm(*a, eps=eps), arrays, f["out.y"], f["R"], gradients)
+    check(library, layer_norm, arrays, f["out.y"], f["R"], gradients)
+
+
+def test_recorded_rms_norm(golden, library):
+    f = golden("torch_rmsnorm")
+    arrays, gradients = (f["in.x"], f["w.weight"]), (f["gin.x"], f["gw.weight"])
+    check(library, rms_norm, arrays, f["out.y"], f["R"], gradients)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from array_libraries import LIBRARIES
-from gradcheck import check_gradient, taylor_slope, weighted
+from gradcheck import check_gradient, weighted
 
 from mgt_np import grad
 from mgt_np.arrays import device, to_host
@@ -39,10 +39,9 @@ class Case:
 
 
 def check_slopes(case, rng):
-    """Hold first and second derivatives to central differences, the Taylor remainder to h²."""
+    """Hold first and second derivatives to central differences."""
     function, arrays = case.on(NUMPY)
     check_gradient(function, *arrays, rng=rng, order=case.order)
-    assert abs(taylor_slope(function, *arrays, rng=rng) - 2.0) <= 0.05
 
 
 def check_on(library, case, rng, dtype=np.float64, tolerance=1e-13):
