@@ -2,34 +2,41 @@
 
 import math
 
-from mgt_np.arrays import operands
-from mgt_np.arrays.checks import at_least
+from mgt_np.arrays import array_namespace, layer
 
 from .tokens import composite_norm
 
 
-def collapse_beta(W_qk, W_v):
+@layer
+def collapse_beta(W_qk: "... d≥1 d", W_v: "... d d_out≥1") -> "...":
     """Return β = ‖W_QK‖₁ ‖W_V‖₁,∞, the size of a head's weights in `log_collapse_bound`.
 
     ‖W‖₁ is the largest column sum of |W|, ‖W‖₁,∞ the `composite_norm`     (Dong et al., §2.2, as
-    secondary texts report). Shapes: W_QK = W_Q W_Kᵀ (..., d, d), W_V (..., d, d_out), with W_O
-    multiplied in where there are several heads; result (...). The theorem wants the largest β of
-    all layers and heads. Scales with each of both. Raises ValueError for fewer than two axes.
+    secondary texts report). W_QK = W_Q W_Kᵀ; W_O is multiplied into W_V where there are several
+    heads. The theorem takes the largest β of all layers and heads. Scales with each of both.
     """
-    xp, W_qk, W_v = operands(W_qk=W_qk, W_v=W_v)
-    at_least(2, W_qk=W_qk, W_v=W_v)
+    xp = array_namespace(W_qk, W_v)
     return xp.max(xp.sum(xp.abs(W_qk), axis=-2), axis=-1) * composite_norm(W_v)
 
 
-def log_collapse_bound(residual, beta, *, n_layers, d_qk, n_heads=1, gamma=1.0):
+@layer(requires=lambda beta, **_: _positive(beta))
+def log_collapse_bound(
+    residual: "..., ≥ 0",
+    beta: "number | #..., > 0",
+    *,
+    n_layers: "int ≥ 0",
+    d_qk: "int ≥ 1",
+    n_heads: "int ≥ 1" = 1,
+    gamma: "float > 0" = 1.0,
+) -> "...":
     """Return the logarithm of Dong et al.'s bound on what L attention layers leave of res(X).
 
         ‖res(SAN(X))‖₁,∞ ≤ c^((3^L−1)/2) ‖res(X)‖₁,∞^(3^L),    c = 4γβH/√d_qk
 
     (2103.03404, theorem 2.2, as secondary texts report it.) One layer is the cubic c ‖res‖³.
-    Shapes: residual = ‖res(X)‖₁,∞ (...) > 0, β (...) or a number from `collapse_beta`; result
-    (...), −½ log c + 3^L (log ‖res‖ + ½ log c): below log ‖res(X)‖, and so of any use, exactly
-    where ‖res(X)‖² c < 1, at any depth.
+    `residual` is ‖res(X)‖₁,∞ and β that of `collapse_beta`; the result is
+    −½ log c + 3^L (log ‖res‖ + ½ log c): below log ‖res(X)‖, and so useful, exactly where
+    ‖res(X)‖² c < 1, at any depth.
     Versions disagree about γ: the first text has none, γ = 1, our default; a later one has a γ that
     depends on the attention, which nobody states for us. Our own derivation gives, where the logits
     E of res(X) alone spread by Dᵢ = max_j Eᵢⱼ − min_j Eᵢⱼ ≤ 1.256 along every row,
@@ -37,48 +44,46 @@ def log_collapse_bound(residual, beta, *, n_layers, d_qk, n_heads=1, gamma=1.0):
     the residual from the best common token on the left, which is up to twice smaller than the one
     from the mean token.
     3^L is cut off at the root of the largest float, where the bound is 0 or infinite anyway.
-    Raises ValueError for a number of layers or heads that is no integer ≥ 0.
     """
-    for name, value in (("n_layers", n_layers), ("n_heads", n_heads)):
-        if not hasattr(value, "__index__") or value < 0:
-            raise ValueError(f"expected {name} to be an integer ≥ 0, got {value!r}")
-    xp, residual, beta = operands(residual=residual, beta=beta)
+    xp = array_namespace(residual, beta)
     half_log_c = 0.5 * (_log(xp, beta) + math.log(4.0 * gamma * n_heads / math.sqrt(d_qk)))
     power = float(min(3**n_layers, math.sqrt(float(xp.finfo(residual.dtype).max))))
     return (xp.log(residual) + half_log_c) * power - half_log_c
 
 
-def spectral_gap(P):
+@layer
+def spectral_gap(P: "... m≥2 n≥2, finite") -> "...":
     """Return the gap between the two largest singular values, σ₁ − σ₂.
 
     (2410.07799: of attention weights at the start, it grows to 1 with the number of tokens.)
-    Shapes: P (..., m, n) with m, n ≥ 2; result (...). Uniform attention has 1, P = I has 0.
-    Raises ValueError for anything smaller.
+    Uniform attention has 1, P = I has 0.
     """
-    xp, P = operands(P=P)
-    if P.ndim < 2 or min(P.shape[-2:]) < 2:
-        raise ValueError(f"expected P to be a matrix of 2 × 2 or more, got {tuple(P.shape)}")
-    sigma = xp.linalg.svdvals(P)
+    sigma = array_namespace(P).linalg.svdvals(P)
     return sigma[..., 0] - sigma[..., 1]
 
 
-def attention_entropy_bound(sigma, n_keys):
+@layer
+def attention_entropy_bound(sigma: "..., ≥ 0", n_keys: "int ≥ 2") -> "...":
     """Return the least entropy of attention whose logits are no longer than σ, in nats.
 
         log(1 + (T−1)e^{−Δ}) + Δ (T−1)e^{−Δ}/(1 + (T−1)e^{−Δ}),    Δ = σ √(T/(T−1))
 
     (Zhai et al., 2303.06296, theorem 3.1, as we know it, with σ = ‖W_K W_Qᵀ‖₂ ‖XXᵀ‖₂, times the
     scale of the logits where there is one: a bound for the length of each row of them.)
-    Shapes: σ (...) ≥ 0, T = n_keys ≥ 2; result (...): log T at σ = 0, about T σ e^{−σ} where σ is
-    large. It is attained by one logit that leads the others, all equal, by Δ. Raises ValueError for
-    `n_keys` below 2.
+    T = n_keys; log T at σ = 0, about T σ e^{−σ} where σ is large. It is attained by one logit that
+    leads the others, all equal, by Δ.
     """
-    if not hasattr(n_keys, "__index__") or n_keys < 2:
-        raise ValueError(f"expected n_keys to be an integer ≥ 2, got {n_keys!r}")
-    xp, sigma = operands(sigma=sigma)
+    xp = array_namespace(sigma)
     lead = sigma * math.sqrt(n_keys / (n_keys - 1))
     others = xp.exp(-lead) * (n_keys - 1)
     return xp.log1p(others) + lead * others / (1.0 + others)
+
+
+def _positive(beta):
+    """Hold a number to what the signature says of arrays."""
+    if isinstance(beta, int | float) and not beta > 0.0:
+        return f"expected beta > 0, got {beta}"
+    return None
 
 
 def _log(xp, x):

@@ -6,7 +6,7 @@ largest row sum for the signal and the largest column sum for the gradient.
 
 from typing import Any, NamedTuple
 
-from mgt_np.arrays import operands
+from mgt_np.arrays import array_namespace, layer
 
 
 class Gain(NamedTuple):
@@ -16,61 +16,53 @@ class Gain(NamedTuple):
     backward: Any
 
 
-def amax_gain(H):
+@layer(n="streams")
+def amax_gain(H: "... n≥1 n") -> "Gain of ...":
     """Return the Amax Gain Magnitude of mixing matrices.
 
         forward = maxᵢ |Σⱼ Hᵢⱼ|,    backward = maxⱼ |Σᵢ Hᵢⱼ|                (mHC)
 
-    Shapes: H (..., n, n); result (forward, backward), each (...) ≥ 0. Both are 1 for doubly
-    stochastic matrices, and for products of them. Of equal streams the forward gain is what the
-    largest becomes; others can grow by more, up to ‖H‖₂. Raises ValueError for other shapes.
+    Both are ≥ 0, and 1 for doubly stochastic matrices and products of them. Of equal streams the
+    forward gain is the factor by which the largest grows; others can grow by more, up to ‖H‖₂.
     """
     xp, rows, columns = _sums(H)
     return Gain(xp.max(rows, axis=-1), xp.max(columns, axis=-1))
 
 
-def amin_gain(H):
-    """Return the least that becomes of equal streams and gradients, where `amax_gain` is the most.
+@layer(n="streams")
+def amin_gain(H: "... n≥1 n") -> "Gain of ...":
+    """Return the least factor by which equal streams and gradients grow (`amax_gain`: the largest).
 
         forward = minᵢ |Σⱼ Hᵢⱼ|,    backward = minⱼ |Σᵢ Hᵢⱼ|
 
-    Shapes and limits as in `amax_gain`. A signal that is lost shows here alone. Ours.
+    Limits as in `amax_gain`. Only this measure shows a signal that is lost. Ours.
     """
     xp, rows, columns = _sums(H)
     return Gain(xp.min(rows, axis=-1), xp.min(columns, axis=-1))
 
 
-def composite_mixing(H, *, backward=False):
-    """Multiply the mixing matrices of a stack of layers, as the state or the gradient meets them.
+@layer(n="streams")
+def composite_mixing(H: "L≥1 ... n≥1 n", *, backward: "bool" = False) -> "L ... n n":
+    """Return the products of the mixing matrices of a stack, as the state or the gradient meets them.
 
         P_l = H_l H_{l−1} ⋯ H_1,  or with `backward`  Q_l = H_L H_{L−1} ⋯ H_l       (mHC, eq. 4)
 
-    Shapes: H (L, ..., n, n), the first layer first; result alike, for l = 1 … L. `amax_gain` of it
-    is the composite gain. P_L = Q_1 is what the whole stack does. Raises ValueError for another
-    shape.
+    for l = 1 … L, the first layer first. `amax_gain` of it is the composite gain. P_L = Q_1 is the
+    mixing of the whole stack.
     """
-    xp, H = _matrices(H)
-    if H.ndim < 3 or not H.shape[0]:
-        raise ValueError(f"expected H to have shape (L, ..., n, n), got {tuple(H.shape)}")
+    xp = array_namespace(H)
     layers = list(xp.unstack(H, axis=0))
     if backward:
         layers.reverse()
     products = layers[:1]
-    for layer in layers[1:]:
+    for mixing in layers[1:]:
         last = products[-1]
-        products.append(xp.matmul(last, layer) if backward else xp.matmul(layer, last))
+        products.append(xp.matmul(last, mixing) if backward else xp.matmul(mixing, last))
     if backward:
         products.reverse()
     return xp.stack(products, axis=0)
 
 
 def _sums(H):
-    xp, H = _matrices(H)
+    xp = array_namespace(H)
     return xp, xp.abs(xp.sum(H, axis=-1)), xp.abs(xp.sum(H, axis=-2))
-
-
-def _matrices(H):
-    xp, H = operands(H=H)
-    if H.ndim < 2 or H.shape[-1] != H.shape[-2] or not H.shape[-1]:
-        raise ValueError(f"expected H to have shape (..., n, n), got {tuple(H.shape)}")
-    return xp, H

@@ -11,40 +11,41 @@ import math
 from functools import reduce
 from itertools import product
 
-from mgt_np.arrays import operands
-from mgt_np.arrays.checks import same_size
+from mgt_np.arrays import array_namespace, layer
 
 
-def head_maps(W_v, W_o, *, n_heads):
+@layer
+def head_maps(
+    W_v: "d n_heads·d_v", W_o: "n_heads·d_v d_out", *, n_heads: "int ≥ 1"
+) -> "n_heads d d_out":
     """Return the map of each head from token to output, W_V,h W_O,h.
 
-    Shapes: W_v (d, H d_v), W_o (H d_v, d_out) as in `multi_head_attention`; result (H, d, d_out).
-    The biases of a layer make b = b_v W_o + b_o, since rows of P sum to one. The sum over heads is
-    W_v W_o. Raises ValueError where widths disagree or `n_heads` does not divide them.
+    Heads are contiguous blocks, as in `multi_head_attention`. The biases of a layer make
+    b = b_v W_o + b_o, since rows of P sum to one. The sum over heads is W_v W_o.
     """
-    xp, W_v, W_o = operands(W_v=W_v, W_o=W_o)
-    if W_v.ndim != 2 or W_o.ndim != 2:
-        raise ValueError(
-            f"expected W_v and W_o to be matrices, got {tuple(W_v.shape)}, {tuple(W_o.shape)}"
-        )
+    xp = array_namespace(W_v, W_o)
     (d, width), d_out = W_v.shape, W_o.shape[1]
-    same_size("values", **{"W_v (columns)": width, "W_o (rows)": W_o.shape[0]})
-    if not hasattr(n_heads, "__index__") or n_heads < 1 or width % n_heads:
-        raise ValueError(f"expected n_heads to divide the {width} columns of W_v, got {n_heads}")
     values = xp.permute_dims(xp.reshape(W_v, (d, n_heads, width // n_heads)), (1, 0, 2))
     return xp.matmul(values, xp.reshape(W_o, (n_heads, width // n_heads, d_out)))
 
 
-def path_terms(X, P, W, *, skips=False):
+@layer
+def path_terms(
+    X: "... N≥1 d≥1",
+    P: "L ... H N N",
+    W: "L≥1 H≥1 d d",
+    *,
+    skips: "bool" = False,
+) -> "paths ... N d":
     """Return what each path through the heads adds to the output.
 
         P_path X W_path,    P_path = P^L_{h_L} ⋯ P^1_{h_1},    W_path = W^1_{h_1} ⋯ W^L_{h_L}
 
-    Shapes: X (..., N, d), P (L, ..., H, N, N), W (L, H, d, d); result (paths, ..., N, d), the paths
-    (h_1, …, h_L) in lexical order with head 0 = skip first where `skips`: H^L or (H+1)^L of them,
-    for small L only. Their sum plus 1 bᵀ, b from `path_bias`, is the output of the network.
+    The paths (h_1, …, h_L) are in lexical order with head 0 = skip first where `skips`: H^L or
+    (H+1)^L of them, for small L only. Their sum plus 1 bᵀ, b from `path_bias`, is the output of the
+    network.
     """
-    xp, X, P, W = _network(X, P, W)
+    xp = array_namespace(X, P, W)
     L, H = W.shape[:2]
     choices = range(-1, H) if skips else range(H)
 
@@ -56,17 +57,23 @@ def path_terms(X, P, W, *, skips=False):
     return xp.stack(terms, axis=0)
 
 
-def path_length_terms(X, P, W, *, skips=True):
+@layer
+def path_length_terms(
+    X: "... N≥1 d≥1",
+    P: "L ... H N N",
+    W: "L≥1 H≥1 d d",
+    *,
+    skips: "bool" = True,
+) -> "L+1 ... N d":
     """Return what all paths of each length add to the output: `path_terms`, summed by length.
 
         T_l = Σ P_path X W_path over the C(L, l) Hˡ paths with a head in l layers and skips in L − l
 
-    Shapes: X (..., N, d), P (L, ..., H, N, N), W (L, H, d, d); result (L+1, ..., N, d), l = 0 … L.
-    T_0 = X is the path that skips all. Without skips every path has length L and the other terms
-    are zero. Layer by layer, at O(L² H) instead of O((H+1)^L), so that depth is no obstacle.
-    `relative_residual` of the result says which lengths have lost their rank.
+    for l = 0 … L. T_0 = X is the path that skips all. Without skips every path has length L and the
+    other terms are zero. Layer by layer, at O(L² H) instead of O((H+1)^L), so that depth is no
+    obstacle. `relative_residual` of the result says which lengths have lost their rank.
     """
-    xp, X, P, W = _network(X, P, W)
+    xp = array_namespace(X, P, W)
     L, H = W.shape[:2]
     nothing = xp.zeros_like(X)
     terms = [X]
@@ -80,21 +87,16 @@ def path_length_terms(X, P, W, *, skips=True):
     return xp.stack(terms, axis=0)
 
 
-def path_bias(W, b, *, skips=False):
+@layer
+def path_bias(W: "L≥1 H≥1 d d", b: "L d", *, skips: "bool" = False) -> "d":
     """Return the constant that biases add to every token of the output.
 
         b = Σ_l b_l ∏_{m>l} (Σ_h W^m_h + S),    S = I with skips, 0 without
 
-    Shapes: W (L, H, d, d), b (L, d); result (d). It is the same for every token since rows of P sum
-    to one: a mask that lets a query attend to nothing breaks that. One layer gives b_1.
-    Raises ValueError for other shapes.
+    It is the same for every token since rows of P sum to one: a mask that lets a query attend to
+    nothing breaks that. One layer gives b_1.
     """
-    xp, W, b = operands(W=W, b=b)
-    _check_maps(W)
-    if b.ndim != 2:
-        raise ValueError(f"expected b to have shape (L, d), got {tuple(b.shape)}")
-    same_size("layers", W=W.shape[0], b=b.shape[0])
-    same_size("features", W=W.shape[-1], b=b.shape[1])
+    xp = array_namespace(W, b)
     total = xp.zeros_like(b[0, :])
     for l in range(W.shape[0]):
         through = xp.matmul(total, xp.sum(W[l, ...], axis=0))
@@ -102,7 +104,8 @@ def path_bias(W, b, *, skips=False):
     return total
 
 
-def path_count(n_layers, n_heads, length):
+@layer
+def path_count(n_layers: "int ≥ 0", n_heads: "int ≥ 0", length: "int ≥ 0"):
     """Return how many paths with skips take a head in `length` of the layers: C(L, l) Hˡ.
 
     Of all lengths together (H+1)^L; without skips all H^L have length L. An integer, however large.
@@ -113,23 +116,3 @@ def path_count(n_layers, n_heads, length):
 def _through(xp, X, P, W, h):
     """One head of one layer: P_h X W_h for P (..., H, N, N), W (H, d, d)."""
     return xp.matmul(P[..., h, :, :], xp.matmul(X, W[h, ...]))
-
-
-def _network(X, P, W):
-    xp, X, P, W = operands(X=X, P=P, W=W)
-    _check_maps(W)
-    if X.ndim < 2 or 0 in X.shape[-2:]:
-        raise ValueError(f"expected X to have shape (..., N, d), got {tuple(X.shape)}")
-    L, H, d = W.shape[:3]
-    N = X.shape[-2]
-    same_size("features", X=X.shape[-1], W=d)
-    if P.ndim < 4 or (P.shape[0], *P.shape[-3:]) != (L, H, N, N):
-        raise ValueError(
-            f"expected P to have shape ({L}, ..., {H}, {N}, {N}), got {tuple(P.shape)}"
-        )
-    return xp, X, P, W
-
-
-def _check_maps(W):
-    if W.ndim != 4 or W.shape[-1] != W.shape[-2] or 0 in W.shape:
-        raise ValueError(f"expected W to have shape (L, H, d, d), got {tuple(W.shape)}")

@@ -11,6 +11,7 @@ from .layout import matrices_inside_out, matrices_outside_in
 from .libraries import Place, move, place
 from .namespace import array_namespace, as_float_array, in_one_place, operands, to_host
 from .options import Choice
+from .scale import held, magnitude
 from .scatter import add_to_columns
 from .special import normal_cdf, normal_cdf_float32
 from .sums import (
@@ -37,10 +38,12 @@ __all__ = [
     "fusable",
     "grad",
     "has_values",
+    "held",
     "in_blocks",
     "in_one_place",
     "layer",
     "leaves_with_paths",
+    "magnitude",
     "matrices_inside_out",
     "matrices_outside_in",
     "mean_of_features",

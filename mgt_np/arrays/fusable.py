@@ -16,6 +16,7 @@ from .fused import _COMPOSED
 from .gradients import pull_back
 from .namespace import library_of
 
+
 def fusable(layer):
     """Let a layer, written as a chain of differentiable functions, have a fused form as well.
 

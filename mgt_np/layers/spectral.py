@@ -1,9 +1,8 @@
 """Remedies that act on a spectrum: σReparam for weights, the gap's removal for attention."""
 
-from mgt_np.arrays import array_namespace, layer
+from mgt_np.arrays import array_namespace, held, layer, magnitude
 
 from .attention import attention_weights
-from .scale import held, magnitude
 
 GRADIENTS = "'iterations' | 'fixed vectors'"
 

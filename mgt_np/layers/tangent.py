@@ -5,9 +5,7 @@ which manifold, nothing that we could read says. Two readings that can be comput
 which x lies, and the plane that fits the tokens around x best (`local_tangent_basis`).
 """
 
-from mgt_np.arrays import array_namespace, layer
-
-from .scale import magnitude
+from mgt_np.arrays import array_namespace, layer, magnitude
 
 
 @layer(d="features")

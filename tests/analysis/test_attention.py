@@ -31,5 +31,5 @@ def test_entropy_of_causal_attention_is_at_most_the_logarithm_of_the_past(rng):
 
 
 def test_a_negative_weight_is_refused():
-    with pytest.raises(ValueError, match="expected attention weights ≥ 0, got a negative one"):
+    with pytest.raises(ValueError, match="attention_entropy: expected P ≥ 0, got -"):
         attention_entropy(np.array([[1.1, -0.1]]))

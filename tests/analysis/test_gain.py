@@ -72,8 +72,8 @@ def test_on_every_library(library, rng):
 def test_what_is_no_mixing_matrix_is_refused():
     for shape in ((), (3,), (3, 4), (0, 0)):
         for measure in (amax_gain, amin_gain):
-            with pytest.raises(ValueError, match=r"expected H to have shape \(\.\.\., n, n\), got"):
+            with pytest.raises(ValueError, match=r"expected H \(\.\.\. n≥1 n\).*, got shape"):
                 measure(np.ones(shape))
     for shape in ((3, 3), (0, 3, 3)):
-        with pytest.raises(ValueError, match=r"expected H to have shape \(L, \.\.\., n, n\), got"):
+        with pytest.raises(ValueError, match=r"expected H \(L≥1 \.\.\. n≥1 n\).*, got shape"):
             composite_mixing(np.ones(shape))

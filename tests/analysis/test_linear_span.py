@@ -405,7 +405,9 @@ def test_null_spaces_on_every_library(library, rng):
 
 @pytest.mark.parametrize("center", [True, False, "token", 1])
 def test_another_centre_is_refused(center):
-    with pytest.raises(ValueError, match="expected center to be one of None, 'tokens', 'features'"):
+    with pytest.raises(
+        (TypeError, ValueError), match="expected center to be one of 'tokens', 'features', got"
+    ):
         matrix_rank(np.ones((3, 4)), center=center)
 
 
@@ -418,37 +420,41 @@ def test_an_rtol_out_of_range_is_refused(rtol):
         lambda: head_null_space(X, n_heads=2, rtol=rtol),
         lambda: head_ambiguity(X, n_heads=2, rtol=rtol),
     ):
-        with pytest.raises(ValueError, match=r"expected rtol in \[0, 1\), got"):
+        with pytest.raises((TypeError, ValueError), match=r"rtol to be a number in \[0, 1\), got"):
             measure()
 
 
 def test_what_does_not_fit_is_refused():
     X, W_o = np.ones((3, 4)), np.ones((6, 4))
     for shape in ((), (4,), (0, 4), (3, 0)):
-        with pytest.raises(ValueError, match=r"expected X to have shape \(\.\.\., N, d\), got \("):
+        with pytest.raises(
+            ValueError, match=r"expected X \(\.\.\. N≥1 d≥1, finite\).*, got shape \("
+        ):
             matrix_rank(np.ones(shape))
-    with pytest.raises(ValueError, match="expected finite X, got NaN or infinity"):
+    with pytest.raises(ValueError, match="expected X to be finite, got NaN or infinity"):
         matrix_rank(np.inf * X)
-    with pytest.raises(ValueError, match="equally many features, but Y has 5, X has 4"):
+    with pytest.raises(ValueError, match="Y has d = 5 on axis −1, X has 4"):
         distance_from_span(np.ones((3, 5)), X)
     for Y, name in ((np.ones(4), "Y"), (np.ones((0, 4)), "Y")):
-        with pytest.raises(ValueError, match=rf"expected {name} to have shape \(\.\.\., N, d\)"):
+        with pytest.raises(ValueError, match=rf"expected {name} \(\.\.\. "):
             distance_from_span(Y, X)
-    with pytest.raises(ValueError, match="expected finite Y, got NaN or infinity"):
+    with pytest.raises(ValueError, match="expected Y to be finite, got NaN or infinity"):
         distance_from_span(np.nan * X, X)
-    with pytest.raises(ValueError, match=r"expected W to have shape \(L, H, d, d\), got \(4, 4\)"):
+    with pytest.raises(ValueError, match=r"expected W \(L H d d\), got shape \(4, 4\)"):
         path_tokens(X, np.ones((4, 4)))
-    with pytest.raises(ValueError, match=r"expected W to have shape .*, got \(1, 1, 4, 5\)"):
+    with pytest.raises(ValueError, match=r"expected W \(L H d d\).*, got shape \(1, 1, 4, 5\)"):
         path_tokens(X, np.ones((1, 1, 4, 5)))
-    with pytest.raises(ValueError, match="equally many features, but X has 4, W has 5"):
+    with pytest.raises(ValueError, match="X has d = 4 on axis −1, W has 5"):
         path_tokens(X, np.ones((1, 1, 5, 5)))
-    with pytest.raises(ValueError, match="expected X to have at least 2 axes"):
+    with pytest.raises(ValueError, match=r"expected X \(\.\.\. N d\), got shape"):
         path_tokens(np.ones(4), np.ones((1, 1, 4, 4)))
-    with pytest.raises(ValueError, match=r"expected W_o to be a matrix, got shape \(2, 6, 4\)"):
+    with pytest.raises(ValueError, match=r"expected W_o \(.*\), got shape \(2, 6, 4\)"):
         head_null_space(np.ones((2, 6, 4)), n_heads=2)
     for n_heads in (0, 4, -2, 2.0):
         for measure in (head_null_space, head_ambiguity):
-            with pytest.raises(ValueError, match="expected n_heads to divide the 6 rows of W_o"):
+            with pytest.raises(
+                (TypeError, ValueError), match="expected (n_heads|W_o .* with n_heads = )"
+            ):
                 measure(W_o, n_heads=n_heads)
 
 

@@ -146,13 +146,13 @@ def test_states_that_explode_in_float32(measure, rng):
 def test_what_is_not_finite_has_no_rank(measure, value):
     X = np.ones((2, 3, 4))
     X[1, 2, 3] = value
-    with pytest.raises(ValueError, match="expected finite X, got NaN or infinity: it has no rank"):
+    with pytest.raises(ValueError, match="expected X to be finite, got NaN or infinity"):
         measure(X)
 
 
 @pytest.mark.parametrize("power", [0, 3, 1.5, "1"])
 def test_another_power_is_refused(power):
-    with pytest.raises(ValueError, match="expected power to be 1 or 2, got"):
+    with pytest.raises((TypeError, ValueError), match=r"power to be an integer in \[1, 2\], got"):
         effective_rank(np.ones((3, 4)), power=power)
 
 

@@ -85,10 +85,10 @@ def test_a_gradient_exists_where_the_chords_are_independent(rng):
     ("options", "message"),
     [
         ({"rank": 1, "n_neighbours": 5}, "n_neighbours to be 1 to 4 for 5 tokens, got 5"),
-        ({"rank": 1, "n_neighbours": 0}, "n_neighbours to be 1 to 4 for 5 tokens, got 0"),
+        ({"rank": 1, "n_neighbours": 0}, "n_neighbours to be an integer ≥ 1, got 0"),
         ({"rank": 4, "n_neighbours": 4}, "rank to be 1 to 3, got 4"),
         ({"rank": 3, "n_neighbours": 2}, "rank to be 1 to 2, got 3"),
-        ({"rank": 0, "n_neighbours": 2}, "rank to be 1 to 2, got 0"),
+        ({"rank": 0, "n_neighbours": 2}, "rank to be an integer ≥ 1, got 0"),
     ],
 )
 def test_sizes_that_cannot_be_fitted_are_refused(options, message, rng):

@@ -11,7 +11,9 @@ from mgt_np import analysis, layers
 
 PACKAGE = Path(mgt_np.__file__).parent
 FILES = sorted([*(PACKAGE / "layers").glob("*.py"), *(PACKAGE / "analysis").glob("*.py")])
-each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.stem}")
+each_file = pytest.mark.parametrize(
+    "file", FILES, ids=lambda file: f"{file.parent.name}-{file.stem}"
+)
 
 FUNCTIONS = [
     getattr(room, name)

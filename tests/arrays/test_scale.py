@@ -3,7 +3,7 @@
 import numpy as np
 
 from mgt_np import array_namespace, grad
-from mgt_np.layers.scale import magnitude
+from mgt_np.arrays import magnitude
 
 
 def test_it_is_the_largest_magnitude_or_one():

@@ -1,8 +1,8 @@
-"""Take out the scale of an array, so that squares stay in range: constants of a calculation."""
+"""Take the scale out of an array, so that its squares stay in range."""
 
 from autograd.tracer import getval
 
-from mgt_np.arrays import array_namespace
+from .namespace import array_namespace
 
 
 def held(x):
@@ -14,7 +14,7 @@ def magnitude(x, axis):
     """Return the largest |x| along these axes, which stay; 1 where all are 0. A constant.
 
     What x is divided by before it is squared: in float32 the squares of 1e20 and 1e-30 are ∞ and 0.
-    A function that does not change with the scale of x has the same gradient by way of
+    A function f with f(cx) = c f(x) or f(cx) = f(x) has the same derivatives by way of
     x/`magnitude(x)`, with the magnitude held.
     """
     x = held(x)
