@@ -128,11 +128,16 @@ def test_what_is_no_target_is_refused():
             cross_entropy(logits, np.array([0, target]))
     with pytest.raises(TypeError, match="expected targets to be integers, got float64"):
         cross_entropy(logits, np.ones(2))
-    with pytest.raises(TypeError, match="expected targets to be an array, got list"):
+    with pytest.raises(
+        TypeError, match=r"expected targets to be an array \(int \.\.\.\), got list"
+    ):
         cross_entropy(logits, [0, 1])
-    with pytest.raises(ValueError, match=r"expected targets of shape \(2,\), got \(2, 1\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"expected targets .* with \.\.\. = \(2,\) as in logits, got shape \(2, 1\)",
+    ):
         cross_entropy(logits, np.zeros((2, 1), dtype=int))
-    with pytest.raises(ValueError, match=r"logits to have at least 1 axes, got shape \(\)"):
+    with pytest.raises(ValueError, match=r"expected logits \(\.\.\. C≥1\), got shape \(\)"):
         cross_entropy(np.ones(()), np.array(0))
 
 
@@ -141,7 +146,9 @@ def test_unknown_options_are_refused():
     with pytest.raises(ValueError, match="got 'meen'; did you mean 'mean'"):
         cross_entropy(logits, targets, reduction="meen")
     for s in (-0.1, 1.1, math.nan):
-        with pytest.raises(ValueError, match=r"expected label_smoothing in \[0, 1\], got"):
+        with pytest.raises(
+            ValueError, match=r"expected label_smoothing to be a number in \[0, 1\], got"
+        ):
             cross_entropy(logits, targets, label_smoothing=s)
 
 
