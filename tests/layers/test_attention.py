@@ -1,9 +1,11 @@
 """Attention: its formula, masks, causality, heads, and errors."""
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
+from gradcheck import weighted
 from recorded import agree, check
 
 from mgt_np import (
@@ -14,7 +16,7 @@ from mgt_np import (
     multi_head_attention,
     scaled_dot_product_attention,
 )
-from mgt_np.arrays import to_host
+from mgt_np.arrays import composed, to_host
 
 
 def softmax(scores):
@@ -315,6 +317,91 @@ def test_no_tokens_are_no_reason_to_fail(shape, causal, library, rng):
 def test_queries_without_any_key_get_nothing(library, rng):
     q, k, v = library.asarray([rng.standard_normal((3, 4)), np.zeros((0, 4)), np.zeros((0, 2))])
     assert to_host(scaled_dot_product_attention(q, k, v)).tolist() == [[0.0, 0.0]] * 3
+
+
+BAD = pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+
+
+@BAD
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_what_a_mask_hides_is_not_seen(bad, library, rng):
+    """Value and gradients are those without the hidden keys; one query may attend to nothing."""
+    q, k, v, R = normals(rng, (2, 4, 3), (2, 5, 3), (2, 5, 6), (2, 4, 6))
+    mask = rng.random((4, 5)) < 0.7
+    mask[:, 0], mask[3], mask[:, 2:4] = True, False, False
+    spoilt_k, spoilt_v = k.copy(), v.copy()
+    spoilt_k[:, 2], spoilt_v[:, 2:4, 1] = bad, bad
+    mask, R = library.asarray((mask, R))
+
+    def gradients(function, *arrays):
+        arrays = library.asarray(arrays)
+        scalar = weighted(function, R)
+        return [function(*arrays), *grad(scalar)(arrays)]
+
+    def attend(q, k, v):
+        return scaled_dot_product_attention(q, k, v, mask=mask)
+
+    for got, expected in zip(
+        gradients(attend, q, spoilt_k, spoilt_v), gradients(attend, q, k, v), strict=True
+    ):
+        np.testing.assert_allclose(to_host(got), to_host(expected), atol=1e-14)
+
+    def weights(q, k):
+        return attention_weights(q, k, mask=mask)
+
+    R = library.asarray(rng.standard_normal((2, 4, 5)))
+    for got, expected in zip(
+        gradients(weights, q, spoilt_k), gradients(weights, q, k), strict=True
+    ):
+        np.testing.assert_allclose(to_host(got), to_host(expected), atol=1e-14)
+
+
+@BAD
+@pytest.mark.parametrize("in_composed_form", [False, True])
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_the_future_is_not_seen_where_it_is_not_finite(bad, in_composed_form, library, rng):
+    """Nor by the gradients of earlier tokens and of the weights; what sees it is NaN."""
+    x, R, *W = normals(rng, (2, 5, 4), (2, 5, 4), *[(4, 4)] * 4)
+    R[:, 3:] = 0.0
+    spoilt = x.copy()
+    spoilt[:, 3, 1] = bad
+    R, *arrays = library.asarray((R, x, *W))
+
+    def attend(*arrays):
+        return multi_head_attention(*arrays, n_heads=2, causal=True)
+
+    def loss(arrays):
+        xp = array_namespace(arrays[0])
+        return xp.sum(attend(*arrays)[:, :3, :] * R[:, :3, :])
+
+    with composed() if in_composed_form else nullcontext():
+        expected = [attend(*arrays)[:, :3, :], *grad(loss)(arrays)]
+        arrays[0] = library.asarray([spoilt])[0]
+        y = attend(*arrays)
+        got = [y[:, :3, :], *grad(loss)(arrays)]
+    for one, other in zip(got, expected, strict=True):
+        np.testing.assert_allclose(to_host(one), to_host(other), atol=1e-13)
+    assert np.all(np.isnan(to_host(y)[:, 3:]))
+
+
+@BAD
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_padding_of_a_context_is_not_seen_by_the_weights(bad, rng):
+    x, context, R, *W = normals(rng, (2, 3, 4), (2, 5, 4), (2, 3, 4), *[(4, 4)] * 4)
+    mask = np.ones((2, 1, 5), dtype=bool)
+    mask[1, :, 3:] = False
+    context[1, 3:] = 0.0
+    heads_mask = np.stack([mask, mask], axis=1)
+
+    def loss(W, context, mask):
+        y = multi_head_attention(x, *W, n_heads=2, context=context, mask=mask)
+        return array_namespace(y).sum(y * R)
+
+    expected = grad(loss)(W, context, mask)
+    context[1, 3:, 2] = bad
+    for each in (mask, heads_mask):
+        for got, wanted in zip(grad(loss)(W, context, each), expected, strict=True):
+            np.testing.assert_allclose(got, wanted, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", ["torch_mha_full", "torch_mha_causal"])

@@ -79,6 +79,14 @@ def test_wrong_shapes_are_refused(norm, rng):
         norm(np.ones(()))
 
 
+@pytest.mark.parametrize("norm", [layer_norm, rms_norm])
+def test_half_precision_is_squared_in_float32(norm):
+    x = np.array([[1.0, 2.0, 3.0, 4.0]]) * 300.0
+    got = norm(x.astype(np.float16))
+    assert got.dtype == np.float16
+    np.testing.assert_allclose(got, norm(x), atol=1e-3)
+
+
 def test_recorded_layer_norm(golden, library):
     f = golden("torch_layernorm")
     arrays = f["in.x"], f["w.weight"], f["w.bias"]

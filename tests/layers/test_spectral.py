@@ -79,9 +79,9 @@ def test_squares_stay_in_range(scale, rng):
 
 @pytest.mark.parametrize("name", ["linear_start", "linear_three_forwards"])
 def test_recorded_sigma_reparam(name, golden, library):
-    """σReparam (2303.06296): three training forwards, u and v carried and held; Linear is (out, in).
+    """σReparam (2303.06296): three training forwards, the vector carried on and held.
 
-    The vector that is carried, their u, is our v.
+    Their weights are (out, in), their u is our v.
     """
     f = golden(f"apple_sigma_reparam_{name}")
     options = {"n_iters": 1, "gradient": "fixed vectors"}
