@@ -161,6 +161,35 @@ def test_a_number_is_a_bias_as_well(rng):
     np.testing.assert_allclose(hidden(x, *W[:2]), 2.0 + feed_forward.feed_forward(x, *W[:2]))
 
 
+def test_an_array_without_axes_is_a_bias_as_well(rng):
+    d = 4
+    x, *W = (rng.standard_normal((3, d)), *rng.standard_normal((4, d, d)))
+    b, R = np.asarray(0.3), rng.standard_normal((3, d))
+    check(linear.linear, [x, W[0], b], R)
+    check(feed_forward.feed_forward, [x, *W[:2], b, b], R)
+    attend = lambda *a: attention.multi_head_attention(*a, n_heads=2)  # noqa: E731
+    check(attend, [x, *W, b, b, b, b], R)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 30.0, 300.0])
+def test_attention_keeps_the_digits_of_a_small_gradient(scale, causal, rng):
+    """Where softmax is saturated, dS is the small difference of large numbers, or none."""
+    x, W_q, W_k, W_v = rng.standard_normal((4, 5, 5))
+    W = [scale * W_q[:, :2], W_k[:, :2], W_v, rng.standard_normal((5, 1))]
+    attend = lambda *W: attention.multi_head_attention(x, *W, n_heads=1, causal=causal)  # noqa: E731
+    _, gradients = value_and_grad(lambda W: array_namespace(*W).sum(attend(*W)))(W)
+    P = attention.attention_weights(x @ W[0], x @ W[1], causal=causal)
+    G = np.ones((5, 1)) @ W[3].T @ (x @ W[2]).T
+    apart = G[:, :, None] - G[:, None, :]  # no cancelling: Σ_m P_m (G_j − G_m)
+    dS = P * np.sum(P[:, None, :] * apart, axis=-1) / 2**0.5
+    for got, expected in (
+        (gradients[0], x.T @ dS @ (x @ W[1])),
+        (gradients[1], x.T @ dS.T @ (x @ W[0])),
+    ):
+        assert np.max(np.abs(got - expected)) <= 1e-10 * np.max(np.abs(expected))
+
+
 MATRICES = {"W_gate": np.eye(3), "W_beta": np.eye(3), "b_beta": None, "alpha": 1.0}
 NO_VECTORS = {
     "layer_norm": lambda x: normalization.layer_norm(x, 2.0),
@@ -173,7 +202,7 @@ NO_VECTORS = {
 
 @pytest.mark.parametrize("name", NO_VECTORS)
 def test_what_is_no_array_is_refused_by_name(name):
-    with pytest.raises(TypeError, match=r"expected (gain|bias|v_raw) to be an array, got"):
+    with pytest.raises(TypeError, match=r"expected (gain|bias|v_raw) to be an array \(.+\), got"):
         NO_VECTORS[name](np.ones((2, 3)))
 
 

@@ -1,13 +1,14 @@
 """Elementwise nonlinearities and softmax: their laws, limits, and behaviour far out."""
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from recorded import check
 
-from mgt_np import gelu, grad, relu, sigmoid, silu, softmax
-from mgt_np.arrays import to_host
+from mgt_np import array_namespace, gelu, grad, relu, sigmoid, silu, softmax
+from mgt_np.arrays import composed, to_host
 
 FAR = np.array([-1000.0, -745.0, -40.0, -1.0, 0.0, 1.0, 40.0, 710.0, 1000.0])
 
@@ -39,6 +40,23 @@ def test_silu_and_sigmoid_are_their_formulas(rng):
         sigmoid(x), each(lambda x: 1.0 / (1.0 + math.exp(-x)), x), rtol=1e-14
     )
     np.testing.assert_allclose(silu(x), each(lambda x: x / (1.0 + math.exp(-x)), x), rtol=1e-14)
+
+
+@pytest.mark.parametrize("in_composed_form", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["relu", "silu", "gelu", "tanh gelu"])
+def test_far_out_they_are_the_rectifier(name, dtype, in_composed_form, library):
+    """Value and slope, where the square or cube leaves the range of float32, and at infinity."""
+    function = {"relu": relu, "silu": silu, "gelu": gelu}.get(
+        name, lambda x: gelu(x, approximate="tanh")
+    )
+    x = np.array([-np.inf, -1e20, -2e4, 2e4, 1e20, np.inf], dtype=dtype)
+    [there] = library.asarray([x])
+    with composed() if in_composed_form else nullcontext():
+        y = function(there)
+        slope = grad(lambda x: array_namespace(x).sum(function(x)))(there)
+    assert to_host(y).tolist() == np.maximum(x, 0.0).tolist()
+    assert to_host(slope).tolist() == [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("activation", [relu, silu, gelu, lambda x: gelu(x, approximate="tanh")])

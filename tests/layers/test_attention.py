@@ -1,9 +1,11 @@
 """Attention: its formula, masks, causality, heads, and errors."""
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
+from gradcheck import weighted
 from recorded import agree, check
 
 from mgt_np import (
@@ -14,7 +16,7 @@ from mgt_np import (
     multi_head_attention,
     scaled_dot_product_attention,
 )
-from mgt_np.arrays import to_host
+from mgt_np.arrays import composed, to_host
 
 
 def softmax(scores):
@@ -50,11 +52,11 @@ def test_equal_keys_give_the_mean_of_the_values(rng):
     np.testing.assert_allclose(got, np.tile(np.mean(v, axis=0), (3, 1)), atol=1e-15)
 
 
-def test_leading_axes_broadcast(rng):
-    q, k, v = normals(rng, (2, 1, 3, 5), (4, 6, 5), (6, 2))
+def test_keys_and_values_may_be_shared(rng):
+    q, k, v = normals(rng, (2, 4, 3, 5), (4, 6, 5), (6, 2))
     got = scaled_dot_product_attention(q, k, v)
     assert got.shape == (2, 4, 3, 2)
-    one = scaled_dot_product_attention(q[1, 0], k[2], v)
+    one = scaled_dot_product_attention(q[1, 2], k[2], v)
     np.testing.assert_allclose(got[1, 2], one, atol=1e-15)
 
 
@@ -187,13 +189,17 @@ def test_a_mask_of_one_sequence_may_differ_between_heads(rng):
     np.testing.assert_allclose(got, batch[0], atol=1e-15)
 
 
-def test_a_mask_for_each_context_of_one_sequence(rng):
-    x, contexts, *weights = normals(rng, (3, 8), (2, 5, 8), *[(8, 8)] * 4)
+def test_a_context_may_be_shared(rng):
+    x, context, *weights = normals(rng, (2, 3, 8), (5, 8), *[(8, 8)] * 4)
     mask = rng.random((2, 3, 5)) < 0.6
-    got = multi_head_attention(x, *weights, n_heads=2, context=contexts, mask=mask)
+    got = multi_head_attention(x, *weights, n_heads=2, context=context, mask=mask)
     for b in range(2):
-        one = multi_head_attention(x, *weights, n_heads=2, context=contexts[b], mask=mask[b])
+        one = multi_head_attention(x[b], *weights, n_heads=2, context=context, mask=mask[b])
         np.testing.assert_allclose(got[b], one, atol=1e-14)
+    with pytest.raises(
+        ValueError, match=r"expected context .* with \.\.\. = \(\) as in x, got shape"
+    ):
+        multi_head_attention(x[0], *weights, n_heads=2, context=np.stack([context, context]))
 
 
 @pytest.mark.parametrize("lead", [(), (2,), (2, 3)])
@@ -224,47 +230,69 @@ def test_initial_weights(rng):
     assert {leaf.dtype for leaf in bare.values()} == {np.dtype("float32")}
 
 
-@pytest.mark.parametrize("n_heads", [3, 0, -1, 16, 2.0])
-def test_heads_must_divide_the_columns(n_heads):
+@pytest.mark.parametrize(
+    ("n_heads", "error", "message"),
+    [
+        (3, ValueError, r"expected W_q .* with n_heads = 3, got shape \(8, 8\)"),
+        (16, ValueError, r"expected W_q .* with n_heads = 16, got shape \(8, 8\)"),
+        (0, ValueError, "expected n_heads to be an integer ≥ 1, got 0"),
+        (-1, ValueError, "expected n_heads to be an integer ≥ 1, got -1"),
+        (2.0, TypeError, "expected n_heads to be an integer ≥ 1, got float"),
+    ],
+)
+def test_heads_must_divide_the_columns(n_heads, error, message):
     x, W = np.ones((3, 8)), np.ones((8, 8))
-    with pytest.raises(ValueError, match="expected n_heads to divide the 8 columns of W_q, got"):
+    with pytest.raises(error, match=f"multi_head_attention: {message}"):
         multi_head_attention(x, W, W, W, W, n_heads=n_heads)
 
 
 def test_wrong_widths_are_named():
     x, W = np.ones((3, 8)), np.ones((8, 8))
-    with pytest.raises(ValueError, match=r"x has 8, W_q \(rows\) has 7"):
-        multi_head_attention(x, W[:7], W, W, W, n_heads=2)
-    with pytest.raises(ValueError, match=r"x has 6, W_k \(rows\) has 8"):
-        multi_head_attention(x, W, W, W, W, n_heads=2, context=np.ones((4, 6)))
-    with pytest.raises(ValueError, match=r"x has 8, W_o \(rows\) has 6"):
-        multi_head_attention(x, W, W, W, W[:6], n_heads=2)
-    with pytest.raises(ValueError, match="equally many features, but q has 4, k has 2"):
-        multi_head_attention(x, W, W[:, :4], W, W, n_heads=2)
-    with pytest.raises(ValueError, match="equally many features, but q has 8, k has 7"):
+
+    def attend(*weights, **options):
+        return multi_head_attention(x, *weights, n_heads=2, **options)
+
+    with pytest.raises(ValueError, match="x has 8 features on axis −1, W_q has 7"):
+        attend(W[:7], W, W, W)
+    with pytest.raises(ValueError, match="x has 8 features on axis −1, W_k has 7"):
+        attend(W, W[:7], W[:7], W)
+    with pytest.raises(ValueError, match="W_k has 8 features on axis −2, W_v has 7"):
+        attend(W, W, W[:7], W)
+    with pytest.raises(ValueError, match="W_k has 8 features on axis −2, context has 6"):
+        attend(W, W, W, W, context=np.ones((4, 6)))
+    with pytest.raises(ValueError, match=r"expected W_o .* n_heads·d_v = 8, got shape \(6, 8\)"):
+        attend(W, W, W, W[:6])
+    with pytest.raises(ValueError, match=r"expected W_k .* n_heads·d_k = 8, got shape \(8, 4\)"):
+        attend(W, W[:, :4], W, W)
+    with pytest.raises(ValueError, match=r"expected b_v .* n_heads·d_v = 8, got shape \(1,\)"):
+        attend(W, W, W, W, b_v=np.ones(1))
+    with pytest.raises(ValueError, match="q has 8 features on axis −1, k has 7"):
         attention_weights(x, np.ones((4, 7)))
-    with pytest.raises(ValueError, match="equally many keys, but k has 4, v has 5"):
+    with pytest.raises(ValueError, match="k has 4 keys on axis −2, v has 5"):
         scaled_dot_product_attention(x, np.ones((4, 8)), np.ones((5, 8)))
-    with pytest.raises(ValueError, match=r"q to have at least 2 axes, got shape \(8,\)"):
+    with pytest.raises(ValueError, match=r"expected q \(\.\.\. N d_k≥1\), got shape \(8,\)"):
         attention_weights(x[0], x)
-    with pytest.raises(ValueError, match=r"v to have at least 2 axes, got shape \(8,\)"):
+    with pytest.raises(ValueError, match=r"expected v \(#\.\.\. M d_v\), got shape \(8,\)"):
         scaled_dot_product_attention(x, x, x[0])
+    with pytest.raises(ValueError, match=r"expected k .* with \.\.\. = \(\) as in q, got shape"):
+        attention_weights(x, np.ones((2, 4, 8)))
 
 
 def test_wrong_masks_are_refused():
     q, k = np.ones((3, 8)), np.ones((4, 8))
-    with pytest.raises(TypeError, match="expected a boolean mask, True = may attend, got float64"):
+    with pytest.raises(TypeError, match="expected mask to be truth values, got float64"):
         attention_weights(q, k, mask=np.ones((3, 4)))
-    with pytest.raises(TypeError, match="expected a boolean mask, True = may attend, got int64"):
+    with pytest.raises(TypeError, match="expected mask to be truth values, got int64"):
         attention_weights(q, k, mask=np.ones((3, 4), dtype=np.int64))
-    with pytest.raises(TypeError, match="expected mask to be an array, got list"):
+    with pytest.raises(TypeError, match=r"expected mask to be an array \(bool .*\), got list"):
         attention_weights(q, k, mask=[[True] * 4] * 3)
     for shape in ((4, 3), (2, 4), (2, 3, 4)):
-        with pytest.raises(ValueError, match=r"expected a mask that broadcasts to \(3, 4\), got"):
+        with pytest.raises(ValueError, match=r"attention_weights: expected mask .*, got shape"):
             attention_weights(q, k, mask=np.ones(shape, dtype=bool))
-    W = np.ones((8, 8))
-    with pytest.raises(TypeError, match="expected mask to be an array, got list"):
-        multi_head_attention(q, W, W, W, W, n_heads=2, mask=[[True] * 3] * 3)
+    W, x = np.ones((8, 8)), np.ones((5, 3, 8))
+    for shape in ((4, 3), (2, 3, 3), (1, 2, 3, 3), (5, 3, 3, 3)):
+        with pytest.raises(ValueError, match=r"multi_head_attention: expected mask .*, got shape"):
+            multi_head_attention(x, W, W, W, W, n_heads=2, mask=np.ones(shape, dtype=bool))
 
 
 def test_the_number_of_heads_may_be_numpys_integer(rng):
@@ -289,6 +317,91 @@ def test_no_tokens_are_no_reason_to_fail(shape, causal, library, rng):
 def test_queries_without_any_key_get_nothing(library, rng):
     q, k, v = library.asarray([rng.standard_normal((3, 4)), np.zeros((0, 4)), np.zeros((0, 2))])
     assert to_host(scaled_dot_product_attention(q, k, v)).tolist() == [[0.0, 0.0]] * 3
+
+
+BAD = pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+
+
+@BAD
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_what_a_mask_hides_is_not_seen(bad, library, rng):
+    """Value and gradients are those without the hidden keys; one query may attend to nothing."""
+    q, k, v, R = normals(rng, (2, 4, 3), (2, 5, 3), (2, 5, 6), (2, 4, 6))
+    mask = rng.random((4, 5)) < 0.7
+    mask[:, 0], mask[3], mask[:, 2:4] = True, False, False
+    spoilt_k, spoilt_v = k.copy(), v.copy()
+    spoilt_k[:, 2], spoilt_v[:, 2:4, 1] = bad, bad
+    mask, R = library.asarray((mask, R))
+
+    def gradients(function, *arrays):
+        arrays = library.asarray(arrays)
+        scalar = weighted(function, R)
+        return [function(*arrays), *grad(scalar)(arrays)]
+
+    def attend(q, k, v):
+        return scaled_dot_product_attention(q, k, v, mask=mask)
+
+    for got, expected in zip(
+        gradients(attend, q, spoilt_k, spoilt_v), gradients(attend, q, k, v), strict=True
+    ):
+        np.testing.assert_allclose(to_host(got), to_host(expected), atol=1e-14)
+
+    def weights(q, k):
+        return attention_weights(q, k, mask=mask)
+
+    R = library.asarray(rng.standard_normal((2, 4, 5)))
+    for got, expected in zip(
+        gradients(weights, q, spoilt_k), gradients(weights, q, k), strict=True
+    ):
+        np.testing.assert_allclose(to_host(got), to_host(expected), atol=1e-14)
+
+
+@BAD
+@pytest.mark.parametrize("in_composed_form", [False, True])
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_the_future_is_not_seen_where_it_is_not_finite(bad, in_composed_form, library, rng):
+    """Nor by the gradients of earlier tokens and of the weights; what sees it is NaN."""
+    x, R, *W = normals(rng, (2, 5, 4), (2, 5, 4), *[(4, 4)] * 4)
+    R[:, 3:] = 0.0
+    spoilt = x.copy()
+    spoilt[:, 3, 1] = bad
+    R, *arrays = library.asarray((R, x, *W))
+
+    def attend(*arrays):
+        return multi_head_attention(*arrays, n_heads=2, causal=True)
+
+    def loss(arrays):
+        xp = array_namespace(arrays[0])
+        return xp.sum(attend(*arrays)[:, :3, :] * R[:, :3, :])
+
+    with composed() if in_composed_form else nullcontext():
+        expected = [attend(*arrays)[:, :3, :], *grad(loss)(arrays)]
+        arrays[0] = library.asarray([spoilt])[0]
+        y = attend(*arrays)
+        got = [y[:, :3, :], *grad(loss)(arrays)]
+    for one, other in zip(got, expected, strict=True):
+        np.testing.assert_allclose(to_host(one), to_host(other), atol=1e-13)
+    assert np.all(np.isnan(to_host(y)[:, 3:]))
+
+
+@BAD
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_padding_of_a_context_is_not_seen_by_the_weights(bad, rng):
+    x, context, R, *W = normals(rng, (2, 3, 4), (2, 5, 4), (2, 3, 4), *[(4, 4)] * 4)
+    mask = np.ones((2, 1, 5), dtype=bool)
+    mask[1, :, 3:] = False
+    context[1, 3:] = 0.0
+    heads_mask = np.stack([mask, mask], axis=1)
+
+    def loss(W, context, mask):
+        y = multi_head_attention(x, *W, n_heads=2, context=context, mask=mask)
+        return array_namespace(y).sum(y * R)
+
+    expected = grad(loss)(W, context, mask)
+    context[1, 3:, 2] = bad
+    for each in (mask, heads_mask):
+        for got, wanted in zip(grad(loss)(W, context, each), expected, strict=True):
+            np.testing.assert_allclose(got, wanted, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", ["torch_mha_full", "torch_mha_causal"])

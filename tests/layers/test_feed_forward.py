@@ -42,9 +42,9 @@ def test_feed_forward_uses_gelu_unless_told_and_is_its_bias_without_W_2(rng):
 
 def test_feed_forward_names_the_wrong_width_and_the_unknown_activation():
     x = np.ones((3, 4))
-    with pytest.raises(ValueError, match=r"x has 4, W_1 \(rows\) has 5"):
+    with pytest.raises(ValueError, match="x has 4 features on axis −1, W_1 has 5"):
         feed_forward(x, np.ones((5, 6)), np.ones((6, 4)))
-    with pytest.raises(ValueError, match=r"x has 6, W_2 \(rows\) has 5"):
+    with pytest.raises(ValueError, match="W_1 has 6 hidden features on axis −1, W_2 has 5"):
         feed_forward(x, np.ones((4, 6)), np.ones((5, 4)))
     with pytest.raises(ValueError, match="got 'gleu'; did you mean 'gelu'"):
         feed_forward(x, np.ones((4, 6)), np.ones((6, 4)), activation="gleu")

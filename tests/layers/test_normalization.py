@@ -71,12 +71,20 @@ def test_the_initial_norm_is_the_bare_one(rng):
 
 @pytest.mark.parametrize("norm", [layer_norm, rms_norm])
 def test_wrong_shapes_are_refused(norm, rng):
-    with pytest.raises(ValueError, match="equally many features, but gain has 7, x has 8"):
+    with pytest.raises(ValueError, match=r"expected gain \(d\) with d = 8, got shape \(7,\)"):
         norm(np.ones((3, 8)), np.ones(7))
-    with pytest.raises(ValueError, match=r"expected gain to be a vector, got shape \(1, 8\)"):
+    with pytest.raises(ValueError, match=r"expected gain \(d\), got shape \(1, 8\)"):
         norm(np.ones((3, 8)), np.ones((1, 8)))
-    with pytest.raises(ValueError, match=r"x to have at least 1 axes, got shape \(\)"):
+    with pytest.raises(ValueError, match=r"expected x \(\.\.\. d≥1\), got shape \(\)"):
         norm(np.ones(()))
+
+
+@pytest.mark.parametrize("norm", [layer_norm, rms_norm])
+def test_half_precision_is_squared_in_float32(norm):
+    x = np.array([[1.0, 2.0, 3.0, 4.0]]) * 300.0
+    got = norm(x.astype(np.float16))
+    assert got.dtype == np.float16
+    np.testing.assert_allclose(got, norm(x), atol=1e-3)
 
 
 def test_recorded_layer_norm(golden, library):

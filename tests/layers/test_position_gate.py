@@ -85,13 +85,19 @@ def test_initial_parameters(rng):
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
-        (((6,), (5, 3), (6, 4), (3, 2)), "expected z to have at least 2 axes"),
-        (((5, 6), (3,), (6, 4), (3, 2)), "expected positions to have at least 2 axes"),
-        (((5, 6), (4, 3), (6, 4), (3, 2)), "equally many positions, but z has 5, positions has 4"),
-        (((5, 6), (5, 3), (6, 4), (2, 2)), "features, but positions has 3, W_g"),
-        (((5, 6), (5, 3), (6, 4), (3, 4)), "the 4 columns of W_g to divide the 6 features of z"),
-        (((5, 6), (5, 3), (6, 4), (3, 0)), "the 0 columns of W_g to divide the 6 features of z"),
-        (((5, 6), (5, 3), (4, 4), (3, 2)), "features, but z has 6, W_o"),
+        (((6,), (5, 3), (6, 4), (3, 2)), r"expected z \(\.\.\. n n_heads·d_k\), got shape \(6,\)"),
+        (((5, 6), (3,), (6, 4), (3, 2)), r"expected positions \(#\.\.\. n d_p\), got shape \(3,\)"),
+        (((5, 6), (4, 3), (6, 4), (3, 2)), "z has 5 positions on axis −2, positions has 4"),
+        (
+            ((5, 6), (5, 3), (6, 4), (2, 2)),
+            "positions has 3 features of a position on axis −1, W_g has 2",
+        ),
+        (((5, 6), (5, 3), (6, 4), (3, 4)), r"expected z .* with n_heads = 4, got shape \(5, 6\)"),
+        (((5, 6), (5, 3), (6, 4), (3, 0)), r"expected W_g .* with n_heads≥1, got shape \(3, 0\)"),
+        (
+            ((5, 6), (5, 3), (4, 4), (3, 2)),
+            r"expected W_o .* with n_heads·d_k = 6, got shape \(4, 4\)",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(shapes, message):

@@ -1,5 +1,7 @@
 """Rotary positions: planes turned by angles, distances alone in the inner products."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -39,7 +41,11 @@ def test_a_later_start_is_the_end_of_a_longer_sequence(rng):
 
 
 def test_what_cannot_be_paired_is_refused():
-    with pytest.raises(ValueError, match="expected an even number of features to pair, got 5"):
-        rotary_embedding(np.ones((3, 5)))
+    for shape in ((3, 5), (3, 0), (4,)):
+        message = (
+            rf"rotary_embedding: expected x \(\.\.\. N 2·h≥2\).*, got shape {re.escape(str(shape))}"
+        )
+        with pytest.raises(ValueError, match=message):
+            rotary_embedding(np.ones(shape))
     with pytest.raises(ValueError, match="expected layout to be one of 'half', 'interleaved'"):
         rotary_embedding(np.ones((3, 4)), layout="halves")

@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+from recorded import agree, check
 
 from mgt_np import (
+    array_namespace,
     attention_weights,
     gap_free_attention,
     gap_free_attention_weights,
     grad,
+    linear,
     power_iteration,
     scaled_dot_product_attention,
     sigma_reparam,
@@ -63,6 +66,46 @@ def test_power_iteration_of_nothing_is_nothing():
     assert spectral_norm(np.zeros((3, 2)), np.ones(2)) == 0.0
 
 
+@pytest.mark.parametrize("scale", [1e20, 1e-30])
+def test_squares_stay_in_range(scale, rng):
+    W, v = rng.standard_normal((4, 3)), rng.standard_normal(3)
+    small, start = (scale * W).astype("float32"), (scale * v).astype("float32")
+    np.testing.assert_allclose(power_iteration(small, start), power_iteration(W, v), rtol=1e-5)
+    got = spectral_norm(small, start, n_iters=2)
+    assert got / np.float32(scale) == pytest.approx(spectral_norm(W, v, n_iters=2), rel=1e-5)
+    slope = grad(lambda W: spectral_norm(W, start))(small)
+    np.testing.assert_allclose(slope, grad(lambda W: spectral_norm(W, v))(W), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["linear_start", "linear_three_forwards"])
+def test_recorded_sigma_reparam(name, golden, library):
+    """σReparam (2303.06296): three training forwards, the vector carried on and held.
+
+    Their weights are (out, in), their u is our v.
+    """
+    f = golden(f"apple_sigma_reparam_{name}")
+    options = {"n_iters": 1, "gradient": "fixed vectors"}
+    v = library.asarray(f["in.u_0"])
+    arrays = f["in.x"], f["w.weight"], f["w.bias"], f["w.sigma"]
+    W, gamma = (library.asarray(f[f"w.{key}"]) for key in ("weight", "sigma"))
+    for k in range(3):
+
+        def layer(x, W, b, gamma, v=v):
+            W_hat = sigma_reparam(W, gamma[0], v, **options)
+            return linear(x, array_namespace(W_hat).matrix_transpose(W_hat), b)
+
+        gradients = [f[f"gin_step{k + 1}.x"]]
+        gradients += [f[f"gw_step{k + 1}.{key}"] for key in ("weight", "bias", "sigma")]
+        check(library, layer, arrays, f["out.y"][k], f["R"][k], gradients)
+        agree(spectral_norm(W, v, **options), f["out.sigma"][k])
+        agree(sigma_reparam(W, gamma[0], v, **options), f["out.effective_weight"][k])
+        v = power_iteration(W, v)
+        agree(v, f["out.u"][k])
+    agree(spectral_norm(W), f["out.sigma_exact"])
+    if "out.gamma_start" in f:
+        agree(spectral_norm(W), f["out.gamma_start"][0])
+
+
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 def test_sigma_reparam_fixes_the_norm_and_forgets_the_scale(rng, scale):
     W, gamma = rng.standard_normal((2, 5, 4)), np.array([0.7, 3.0])
@@ -74,10 +117,11 @@ def test_sigma_reparam_fixes_the_norm_and_forgets_the_scale(rng, scale):
     np.testing.assert_allclose(sigma_reparam(W, gamma, Vt[:, 0]), reparam, rtol=1e-12)
 
 
+@pytest.mark.parametrize("way", ["iterations", "fixed vectors"])
 @pytest.mark.parametrize("start", [None, np.array([1.0, -2.0, 0.5, 0.0])])
-def test_gradients_through_sigma_reparam_are_orthogonal_to_the_weights(rng, start):
+def test_gradients_through_sigma_reparam_are_orthogonal_to_the_weights(rng, start, way):
     W, R = rng.standard_normal((2, 5, 4))
-    gradient = grad(lambda W: (R * sigma_reparam(W, 1.0, start)).sum())(W)
+    gradient = grad(lambda W: (R * sigma_reparam(W, 1.0, start, gradient=way)).sum())(W)
     assert np.linalg.norm(gradient) > 0.1
     assert np.sum(gradient * W) == pytest.approx(0.0, abs=1e-13)
 
@@ -110,13 +154,21 @@ def test_equal_keys_and_equal_values_leave_nothing(rng):
 
 
 def test_errors_name_what_disagrees():
-    with pytest.raises(ValueError, match="W has 3, v has 2"):
+    with pytest.raises(
+        ValueError, match=r"power_iteration: .* W has 3 columns on axis −1, v has 2"
+    ):
         power_iteration(np.ones((4, 3)), np.ones(2))
-    for n_iters in (-1, 1.5):
-        with pytest.raises(ValueError, match="expected n_iters to be an integer ≥ 0, got"):
-            spectral_norm(np.ones((4, 3)), np.ones(3), n_iters=n_iters)
+    with pytest.raises(ValueError, match="expected n_iters to be an integer ≥ 0, got -1"):
+        spectral_norm(np.ones((4, 3)), np.ones(3), n_iters=-1)
+    with pytest.raises(TypeError, match="expected n_iters to be an integer ≥ 0, got float"):
+        spectral_norm(np.ones((4, 3)), np.ones(3), n_iters=1.5)
+    with pytest.raises(ValueError, match="expected gradient to be one of 'iterations', 'fixed vec"):
+        sigma_reparam(np.ones((4, 3)), 1.0, np.ones(3), gradient="fixed")
     for function in (spectral_norm, gap_free_attention_weights):
-        with pytest.raises(ValueError, match="at least 2 axes"):
-            function(np.ones(3))
-    with pytest.raises(ValueError, match="k has 4, v has 3"):
+        for shape in ((3,), (3, 0)):
+            with pytest.raises(ValueError, match=f"{function.__name__}: expected [WP] .*got shape"):
+                function(np.ones(shape))
+    with pytest.raises(ValueError, match=r"expected W .* with m≥1, got shape"):
+        spectral_norm(np.ones((0, 3)))
+    with pytest.raises(ValueError, match="k has 4 keys on axis −2, v has 3"):
         gap_free_attention(np.ones((2, 5)), np.ones((4, 5)), np.ones((3, 5)))

@@ -9,6 +9,8 @@ from .activations import WEIGHTS, weighted
 def forward(xp, x, W_1, W_2, b_1, b_2, *, activation, inner):
     if activation not in WEIGHTS or inner is not None or 0 in W_1.shape or 0 in W_2.shape:
         return None
+    if any(b is not None and b.ndim == 0 for b in (b_1, b_2)):
+        return None
     weight, slope = WEIGHTS[activation]
 
     def map_rows(x):

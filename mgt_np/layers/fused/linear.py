@@ -5,7 +5,9 @@ from mgt_np.layers.linear import linear
 
 
 def forward(xp, x, W, b):
-    """One product for all rows."""
+    """One product for all rows, and a bias for each output."""
+    if b is not None and b.ndim == 0:
+        return None
     rows = as_rows(xp, x)
     y = xp.matmul(rows, W)
     if b is not None:
