@@ -288,7 +288,7 @@ def _admitted(option, name, value):
     if not isinstance(option, type):
         return option(name, value)
     if not isinstance(value, option):
-        raise TypeError(f"expected {name} to be a {option.__name__}, got {type(value).__name__}")
+        raise TypeError(f"expected {name} to be a {option.__name__}, got {options.said(value)}")
     return value
 
 
@@ -315,7 +315,7 @@ def _arrays(signature, arguments, conversions):
 def _entries(name, given, texts):
     """What each entry of a dict must be, or ValueError for keys that are missing or unknown."""
     if not isinstance(given, Mapping):
-        raise TypeError(f"expected {name} to be a dict of arrays, got {_said(given)}")
+        raise TypeError(f"expected {name} to be a dict of arrays, got {options.said(given)}")
     specs = {key: shapes.parse(text) for key, text in texts.items()}
     wrong = [f"{key} is missing" for key in specs if key not in given and not specs[key].none]
     wrong += [f"{key} is unknown" for key in given if key not in specs]
@@ -325,10 +325,6 @@ def _entries(name, given, texts):
             f"expected {name} with the keys {', '.join(specs)}, got {got}: {', '.join(wrong)}"
         )
     return specs
-
-
-def _said(x):
-    return repr(x) if x is None or isinstance(x, int | float | str) else type(x).__name__
 
 
 def _is_number(x):
@@ -345,7 +341,9 @@ def _hold_to_one_place(arrays):
         found = library_of(x.value)
         if found is None:
             what = "a number or an array" if x.spec.number else "an array"
-            raise TypeError(f"expected {x.name} to be {what} ({x.spec.text}), got {_said(x.value)}")
+            raise TypeError(
+                f"expected {x.name} to be {what} ({x.spec.text}), got {options.said(x.value)}"
+            )
         if library is None:
             first, library = x, found
         elif found is not library:

@@ -27,7 +27,7 @@ class Choice:
         if isinstance(value, self.types):
             return value
         if not isinstance(value, str):
-            raise TypeError(f"expected {name} to be one of {self}, got {_said(value)}")
+            raise TypeError(f"expected {name} to be one of {self}, got {said(value)}")
         one_of(self.names, **{name: value})
         return value
 
@@ -49,15 +49,16 @@ def parse(text):
 def _number(text, kind, comparison, bound, opens, low, high, closes):
     least = float(bound or low or -math.inf)
     most = float(high or math.inf)
-    above = operator.gt if comparison == ">" or opens == "(" else operator.ge
-    below = operator.le if closes == "]" else operator.lt  # an infinity is no number here
+    # Without a bound, what is infinite is no number here, and NaN never is.
+    above = operator.ge if comparison == "≥" or opens == "[" else operator.gt
+    below = operator.le if closes == "]" else operator.lt
 
     def check(name, value):
         number = as_number(value)
         if number is None or (kind == "int" and not isinstance(number, int)):
-            raise TypeError(f"expected {name} to be {_described(text)}, got {_said(value)}")
-        if not (above(number, least) and below(number, most)):  # nor is NaN
-            raise ValueError(f"expected {name} to be {_described(text)}, got {value!r}")
+            raise TypeError(f"expected {name} to be {_described(text)}, got {said(value)}")
+        if not (above(number, least) and below(number, most)):
+            raise ValueError(f"expected {name} to be {_described(text)}, got {number}")
         return number
 
     return check
@@ -67,8 +68,10 @@ def _described(text):
     return text.replace("float", "a number", 1).replace("int", "an integer", 1)
 
 
-def _said(value):
-    return repr(value) if value is None or isinstance(value, str | bool) else type(value).__name__
+def said(x):
+    """What an error says of an argument: its value if that is short, else its type."""
+    short = x is None or isinstance(x, bool | int | float | str | type)
+    return repr(x) if short else type(x).__name__
 
 
 def as_number(value):
@@ -89,13 +92,13 @@ def as_number(value):
 
 def _boolean(name, value):
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"expected {name} to be True or False, got {value!r}")
+        raise TypeError(f"expected {name} to be True or False, got {said(value)}")
     return bool(value)
 
 
 def _function(name, value):
     if not callable(value):
-        raise TypeError(f"expected {name} to be a function, got {type(value).__name__}")
+        raise TypeError(f"expected {name} to be a function, got {said(value)}")
     return value
 
 
@@ -103,7 +106,7 @@ def _generator(name, value):
     if not isinstance(value, np.random.Generator):
         raise TypeError(
             f"expected {name} to be a numpy.random.Generator, as from "
-            f"numpy.random.default_rng(seed), got {type(value).__name__}"
+            f"numpy.random.default_rng(seed), got {said(value)}"
         )
     return value
 
@@ -114,15 +117,19 @@ def _dtype(name, value):
     except TypeError:
         dtype = None
     if value is None or dtype is None or dtype.kind != "f":
-        raise ValueError(f"expected {name} to be a floating dtype such as 'float64', got {value!r}")
+        raise ValueError(
+            f"expected {name} to be a floating dtype such as 'float64', got {said(value)}"
+        )
     return dtype.name
 
 
 def _scale(name, value):
     number = as_number(value)
-    if value != "lecun" if number is None else not 0.0 <= number < math.inf:
-        raise ValueError(f"expected {name} to be 'lecun' or a number ≥ 0, got {value!r}")
-    return value if number is None else number
+    if number is not None and 0.0 <= number < math.inf:
+        return number
+    if isinstance(value, str) and value == "lecun":
+        return value
+    raise ValueError(f"expected {name} to be 'lecun' or a number ≥ 0, got {said(value)}")
 
 
 _NAMED = {

@@ -207,6 +207,8 @@ class _Attempt:
 
     def beside(self, argument, axis, n):
         """Who says otherwise: "X has 5 streams on axis −2, b_pre has 3"."""
+        if axis.name is None:
+            return self.known_of(axis)
         if axis.name not in self.sources:
             return ""
         other, place = self.sources[axis.name]
@@ -216,6 +218,15 @@ class _Attempt:
         length = self.sizes[axis.name]
         has = f"{axis.name} = {length}" if what is None else f"{length} {what}"
         return f"{other} has {has} on axis {place}, {argument} has {n}".replace("-", "−")
+
+    def known_of(self, axis):
+        """The lengths in a product, and who gave them: "n = 5 is axis −2 of X"."""
+        said = []
+        for name in (f for f in axis.factors if isinstance(f, str)):
+            argument, place = self.sources.get(name, (None, None))
+            whose = "" if argument is None else f" is axis {place} of {argument}"
+            said.append(f"{name} = {self.sizes[name]}{whose}".replace("-", "−"))
+        return ", ".join(said)
 
     def settle_leading(self, argument, kind, lengths):
         """Hold leading axes to those of the others."""
