@@ -1,13 +1,16 @@
 """Array libraries, and HIPS autograd over all of them."""
 
 from .blocks import in_blocks
-from .boxes import device, on_host
+from .boxes import device, has_values, on_host
 from .checkpoint import checkpoint
-from .fused import composed, fusable
+from .door import Parameters, layer
+from .fusable import fusable
+from .fused import composed
 from .gradients import grad, value_and_grad
 from .layout import matrices_inside_out, matrices_outside_in
 from .libraries import Place, move, place
 from .namespace import array_namespace, as_float_array, in_one_place, operands, to_host
+from .options import Choice
 from .scatter import add_to_columns
 from .special import normal_cdf, normal_cdf_float32
 from .sums import (
@@ -21,6 +24,8 @@ from .sums import (
 from .trees import leaves_with_paths, tree_map
 
 __all__ = [
+    "Choice",
+    "Parameters",
     "Place",
     "add_to_columns",
     "array_namespace",
@@ -31,8 +36,10 @@ __all__ = [
     "device",
     "fusable",
     "grad",
+    "has_values",
     "in_blocks",
     "in_one_place",
+    "layer",
     "leaves_with_paths",
     "matrices_inside_out",
     "matrices_outside_in",

@@ -33,8 +33,13 @@ _COMPARISONS = {
 
 
 def device(x):
-    """Return the device of an array, traced or not."""
+    """Return the device of an array, traced or not; None where JAX has chosen none yet."""
     return array_api_compat.device(getval(x))
+
+
+def has_values(x):
+    """Say whether `x` holds numbers: what `jax.jit` and `jax.vmap` trace does not yet."""
+    return device(x) is not None
 
 
 def on_host(x):

@@ -38,6 +38,10 @@ class Library:
         self.yields_to_boxes = True
         self._is_floating = {}
 
+    def is_half(self, dtype):
+        """Say whether a dtype has fewer digits than float32."""
+        return self.is_floating(dtype) and self.xp.finfo(dtype).bits < 32
+
     def is_floating(self, dtype):
         """Say whether arrays of that dtype hold real floating numbers."""
         try:
@@ -73,6 +77,8 @@ def library_of(x):
 
 def _first_sight(x):
     if isbox(x) or not array_api_compat.is_array_api_obj(x):
+        return None
+    if isinstance(x, np.ma.MaskedArray):  # its functions are not those of the standard
         return None
     xp = array_api_compat.array_namespace(x)
     library = _LIBRARIES.get(xp)
@@ -138,7 +144,7 @@ def operands(**arrays):
             first, library = name, found
         elif found is not library:
             raise _of_two_libraries(first, library, name, found)
-        elif found is not _NUMPY and device(x) != device(arrays[first]):
+        elif None not in (device(x), device(arrays[first])) and device(x) != device(arrays[first]):
             raise _on_two_devices(first, arrays[first], name, x)
         value = getval(x)
         dtype = np.float64 if type(value) is float else value.dtype

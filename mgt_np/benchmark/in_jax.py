@@ -64,8 +64,8 @@ def _logits(params, tokens, config):
 
 def _loss(params, inputs, targets, config):
     logits = _logits(params, inputs, config)
-    of_target = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - of_target)
+    target_logits = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - target_logits)
 
 
 def build(config, params, tokens):

@@ -98,13 +98,13 @@ def _measured(built, shape, rules, rounds):
             "step": interleaved(steps, rounds, bar.update),
             "forward": interleaved(forwards, rounds, bar.update),
         }
-    of_steps, of_forwards = (_medians(of_all) for of_all in seconds.values())
-    gemm = rates(steps[OURS], of_steps[OURS], shape, rules[OURS])
+    step_medians, forward_medians = map(_medians, seconds.values())
+    gemm = rates(steps[OURS], step_medians[OURS], shape, rules[OURS])
     rows = [
         {
             "implementation": name,
-            "step_seconds": of_steps[name],
-            "forward_seconds": of_forwards[name],
+            "step_seconds": step_medians[name],
+            "forward_seconds": forward_medians[name],
             "peak_bytes": peak_bytes(ready_step, name.partition(" ")[0], shape, rules[name]),
         }
         for name in tqdm(built, desc="memory", leave=False)

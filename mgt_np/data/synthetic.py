@@ -6,7 +6,7 @@ import numpy as np
 
 
 class KnownEntropyLanguage:
-    """Speak a stationary Markov chain, whose entropy rate is the floor of any model's loss.
+    """A stationary Markov chain, whose entropy rate bounds any model's loss from below.
 
         π P = π,   Σ_i π_i = 1,   H = −Σ_i π_i Σ_j P_ij log P_ij          (Shannon 1948, section 7)
 

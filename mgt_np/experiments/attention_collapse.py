@@ -2,8 +2,8 @@
 
 Dong et al. (2103.03404) prove that attention alone collapses doubly exponentially in depth, by a
 cubic bound for each layer; Wu et al. (2405.18781) say what masks and layer norm change about it.
-Random weights, Gaussian tokens. What is left of a collapsing state soon drowns in the rounding of
-its common token, so that the two are also carried apart, `apart`, and the residual stays exact.
+Random weights, Gaussian tokens. The residual of a collapsing state soon falls below the rounding
+error of the common token; `apart` therefore carries the two separately, and stays exact.
 
 Rows are (study, variant, seed, at, value): "depth" and "clusters", the relative residual at a
 layer; "rate", ‖res(SA(X))‖₁,∞ at ‖res(X)‖₁,∞; "factor", c of the bound c ‖res(X)‖³ at γ; "apart"

@@ -22,7 +22,7 @@ PAPER_DEPTH, PAPER_HC, PAPER_MHC = 60, 3000.0, 1.6  # sub-layers of 30 blocks; p
 LAYERS = (1, 2, 3, 4, 6, 8, 12, 16, 20, 25, 30, 40, 50, 60, 80, 100, 130, 160, 200)
 DEEPER = (250, 300, 400, 500, 600, 800, 1000)
 ROUNDING = {"float64": 1e-10, "float32": 1e-3}
-APART = 0.1  # part of the streams' differences of which we say that it is kept
+APART = 0.1  # fraction of the streams' differences above which we call them preserved
 
 
 @dataclass(frozen=True)

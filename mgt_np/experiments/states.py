@@ -33,7 +33,7 @@ def decoder_of_text(
     The seed fixes the windows and, rule by rule, the same embeddings and sub-layers. What a rule
     sets by looking at data before training (Admin's ω), it has set by these bytes. NumPy arrays.
     """
-    of_text, of_weights = np.random.default_rng(seed).spawn(2)
+    rng_text, rng_weights = np.random.default_rng(seed).spawn(2)
     config = TransformerConfig(
         vocab_size=256,
         d_model=d_model,
@@ -44,8 +44,8 @@ def decoder_of_text(
         dtype=dtype,
         **options,
     )
-    text = windows(_tokens(data), n_tokens, batch=n_windows, rng=of_text)[:, :-1]
-    params = init_transformer(of_weights, config)
+    text = windows(_tokens(data), n_tokens, batch=n_windows, rng=rng_text)[:, :-1]
+    params = init_transformer(rng_weights, config)
     if config.residual == "admin" and config.admin_omega is None:
         params = profile_admin(params, text, config)
     return config, params, text

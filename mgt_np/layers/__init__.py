@@ -1,5 +1,6 @@
 """The equations: pure functions of arrays, one family a file, `init_<layer>` beside each."""
 
+from . import fused  # noqa: F401 - gives the layers their fused forms
 from .activations import gelu, relu, sigmoid, silu, softmax
 from .attention import (
     attention_weights,

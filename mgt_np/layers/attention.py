@@ -91,15 +91,15 @@ def multi_head_attention(
     Raises ValueError where widths disagree or `n_heads` does not divide them.
     """
     source = x if context is None else context
-    q = _split_heads(linear(x, W_q, b_q, name="W_q"), n_heads, "W_q")
-    k = _split_heads(linear(source, W_k, b_k, name="W_k"), n_heads, "W_k")
-    v = _split_heads(linear(source, W_v, b_v, name="W_v"), n_heads, "W_v")
+    q = _split_heads(linear(x, W_q, b_q), n_heads, "W_q")
+    k = _split_heads(linear(source, W_k, b_k), n_heads, "W_k")
+    v = _split_heads(linear(source, W_v, b_v), n_heads, "W_v")
     if mask is not None:
         in_one_place(x=x, mask=mask)
         if 2 < mask.ndim <= max(x.ndim, source.ndim):
             mask = array_namespace(mask).expand_dims(mask, axis=-3)
     heads = _join_heads(scaled_dot_product_attention(q, k, v, mask=mask, causal=causal))
-    return linear(heads if inner is None else inner(heads), W_o, b_o, name="W_o")
+    return linear(heads if inner is None else inner(heads), W_o, b_o)
 
 
 PIECE = 64  # queries: small enough for a product that BLAS does not split among threads

@@ -36,8 +36,8 @@ def delta_gate(context, W_beta, b_beta=None, W_hidden=None, b_hidden=None):
 
 def _gate(xp, context, W_beta, b_beta, W_hidden, b_hidden):
     if W_hidden is not None:
-        context = xp.tanh(linear(context, W_hidden, b_hidden, name="W_hidden"))
-    logits = linear(context, W_beta, b_beta, name="W_beta")
+        context = xp.tanh(linear(context, W_hidden, b_hidden))
+    logits = linear(context, W_beta, b_beta)
     if logits.shape[-1] != 1:
         raise ValueError(f"expected W_beta to have 1 column, got shape {tuple(W_beta.shape)}")
     return _twice_sigmoid(xp, logits)
@@ -50,7 +50,7 @@ def _twice_sigmoid(xp, z):
 def _value(xp, v_input, W_v, b_v, v_form):
     if v_form == "constant":
         return 2.0
-    logits = linear(v_input, W_v, b_v, name="W_v")
+    logits = linear(v_input, W_v, b_v)
     return logits if v_form == "linear" else 2.0 * _twice_sigmoid(xp, logits)
 
 

@@ -33,7 +33,7 @@ def position_gated_projection(z, positions, W_o, W_g, b_o=None):
     same_size("positions", z=z.shape[-2], positions=positions.shape[-2])
     same_size("features", **{"z": z.shape[-1], "W_o (rows)": W_o.shape[-2]})
     same_size("features", **{"positions": positions.shape[-1], "W_g (rows)": W_g.shape[-2]})
-    gates = sigmoid(linear(positions, W_g, name="W_g"))
+    gates = sigmoid(linear(positions, W_g))
     n_heads, width = gates.shape[-1], z.shape[-1]
     if n_heads < 1 or width % n_heads:
         raise ValueError(
@@ -42,7 +42,7 @@ def position_gated_projection(z, positions, W_o, W_g, b_o=None):
     heads = xp.reshape(z, (*z.shape[:-1], n_heads, width // n_heads))
     gated = heads * xp.expand_dims(gates, axis=-1)
     gated = xp.reshape(gated, (*gated.shape[:-2], width))
-    return linear(gated, W_o, b_o, name="W_o")
+    return linear(gated, W_o, b_o)
 
 
 def init_position_gated_projection(

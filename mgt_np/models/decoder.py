@@ -30,7 +30,7 @@ def transformer(params, tokens, config):
     if rule.final_norm:
         _, norm = rule.last_norm(config)
         x = norm(x, **params["final_norm"])
-    return linear(x, params["W_out"], name="W_out")
+    return linear(x, params["W_out"])
 
 
 def hidden_states(params, tokens, config):

@@ -2,31 +2,22 @@
 
 import dataclasses
 
-from mgt_np.arrays.initial import constant, normal
+from mgt_np.arrays import layer
+from mgt_np.arrays.initial import ZeroGenerator, normal
 from mgt_np.layers import init_feed_forward, init_multi_head_attention
 
 from .config import TransformerConfig
 from .rules import RESIDUAL_RULES
 
 
-def init_transformer(rng, config):
+@layer
+def init_transformer(rng: "generator", config: TransformerConfig):
     """Return the parameters of `transformer` as nested dicts and lists of NumPy arrays.
 
     Weights from N(0, σ²) with σ the config's scales, biases zero. Every part draws from a child of
     `rng` of its own, so that one seed gives every residual rule the same embeddings and sub-layers.
-    Raises TypeError for an `rng` that is no numpy.random.Generator, or another config.
     """
-    check_config("init_transformer", config)
-    return _drawn(_generator(rng), config)
-
-
-def _generator(rng):
-    if not (hasattr(rng, "spawn") and hasattr(rng, "standard_normal")):
-        raise TypeError(
-            "init_transformer: expected rng to be a numpy.random.Generator, such as "
-            f"numpy.random.default_rng(0), got {rng!r}"
-        )
-    return rng
+    return _drawn(rng, config)
 
 
 def _drawn(rng, config):
@@ -103,7 +94,7 @@ _OPTIONAL = {"gain", "bias", "b_q", "b_k", "b_v", "b_o", "b_1", "b_2"}
 def _shapes(config):
     """The shapes of what `init_transformer` gives. One block is drawn: all are alike."""
     small = dataclasses.replace(config, n_layers=1, vocab_size=1, max_tokens=1)
-    params = _tree_of_shapes(_drawn(_Zeros(), small))
+    params = _tree_of_shapes(_drawn(ZeroGenerator(), small))
     return params | {
         "tokens": (config.vocab_size, config.d_model),
         "positions": (config.max_tokens, config.d_model),
@@ -121,19 +112,6 @@ def _tree_of_shapes(tree):
     if "phi_pre" in shapes:
         shapes["gain"] = shapes["phi_pre"][:1]
     return shapes
-
-
-class _Zeros:
-    """A generator whose every number is 0 and whose children are itself."""
-
-    def spawn(self, n):
-        return [self] * n
-
-    def standard_normal(self, shape):
-        return constant(0.0, shape)
-
-    def uniform(self, low, high, shape):
-        return constant(0.0, shape)
 
 
 def _compare(got, expected, path, where):

@@ -1,0 +1,439 @@
+"""The door of a public function: its signature says what may enter, and is held to that.
+
+    @layer
+    def tangent_gate(x: "... d", W_gate: "d d", gain: "d" = None, *, eps: "float ≥ 0" = 1e-5): ...
+
+`shapes` and `options` say what an annotation may be. Behind the door the body is the equation and
+nothing else: arrays are of one library, on one device and of the dtypes and shapes in the
+signature, options are in range, NumPy's scalars are Python's numbers, half precision is float32.
+"""
+
+import functools
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from autograd.extend import Box
+from autograd.tracer import getval
+
+from . import options, shapes
+from .boxes import device, has_values
+from .fused import as_constants, in_composed_form, run_fused
+from .namespace import library_of
+from .trees import leaves_of, rebuild
+
+_MOST_KEPT = 4096
+
+
+def layer(body=None, *, requires=None, **words):
+    """Hold a function to its signature, and let it have a fused form (`fused.run_fused`).
+
+    `words` say what a name in the shapes counts, `@layer(n="streams")`, for the errors.
+    `requires(**arguments)` is for what no signature can say: it returns None, or what was expected
+    and what came. A call that looks like one before it, in types, shapes, dtypes, devices and
+    options, is not held to the signature again.
+
+    The function raises TypeError or ValueError, naming itself and the argument, what was expected
+    and what it got.
+    """
+    if body is None:
+        return functools.partial(layer, requires=requires, **words)
+    signature, forms, plans, boxes = Signature(body, words), {}, {}, Box.types
+    n_positional, keywords = signature.n_positional, signature.keywords
+
+    @functools.wraps(body)
+    def function(*args, **kwargs):
+        values = signature.bind(args, kwargs)
+        outline = []
+        for x in values:
+            kind = type(x)
+            outline.append(kind)
+            if kind is np.ndarray:
+                outline.append(x.shape)
+                outline.append(x.dtype)
+            elif kind in _PLAIN:
+                outline.append(x)
+            elif kind in boxes:
+                _outline_traced(x._value, outline)
+            else:
+                _outline_other(x, outline)
+        outline = tuple(outline)
+        try:
+            plan = plans[outline]
+        except (KeyError, TypeError):  # not seen before, or something in it has no hash
+            plan = _keep(plans, outline, make_plan(signature, values))
+        if plan.prepare is not None:
+            values = plan.prepare(values)
+        if requires is not None:
+            signature.hold(requires, values)
+        if plan.half:
+            return _in_float32(function, signature, values)
+        given = dict(zip(keywords, values[n_positional:], strict=True))
+        if forms and plan.library is not None and not in_composed_form():
+            made = run_fused(body, forms, plan.library, values[:n_positional], given)
+            if made is not None:
+                return made[0]
+        if plan.wraps:
+            values = as_constants(values)
+            given = dict(zip(keywords, values[n_positional:], strict=True))
+        return body(*values[:n_positional], **given)
+
+    def fuse(forward, backward):
+        forms.update(forward=forward, backward=backward)
+
+    function.fuse, function.forms, function.composed = fuse, forms, body
+    return function
+
+
+def _keep(plans, outline, plan):
+    if len(plans) >= _MOST_KEPT:
+        plans.clear()
+    try:
+        plans[outline] = plan
+    except TypeError:  # no hash
+        pass
+    return plan
+
+
+_PLAIN = frozenset([float, int, bool, str, type(None)])
+
+
+def _outline_traced(x, outline):
+    while type(x) in Box.types:
+        outline.append(type(x))
+        x = x._value
+    if type(x) is np.ndarray:
+        outline += (np.ndarray, x.shape, x.dtype)
+    else:
+        outline.append(type(x))
+        _outline_other(x, outline)
+
+
+def _outline_other(x, outline):
+    if isinstance(x, Mapping):
+        for name, value in x.items():
+            outline.append(name)
+            _outline_traced(value, outline)
+    elif library_of(x) is not None:
+        outline += (tuple(x.shape), x.dtype, device(x), getattr(x, "requires_grad", False))
+    elif not (callable(x) or isinstance(x, np.random.Generator)):
+        outline.append(x)
+
+
+class Parameters:
+    """Annotates a dict of arrays: the shape of each entry by its name, "none | …" if optional.
+
+    `shapes` is that dict, or a function that makes it of the other arguments.
+    """
+
+    def __init__(self, shapes):
+        self.shapes = shapes
+
+    def __repr__(self):
+        return "dict of arrays" if callable(self.shapes) else repr(self.shapes)
+
+    def entries(self, arguments):
+        """The shapes that go with these arguments."""
+        return self.shapes(arguments) if callable(self.shapes) else self.shapes
+
+
+class Signature:
+    """The parameters of a function, and what each may be."""
+
+    def __init__(self, body, words):
+        self.name, self.words = body.__name__.lstrip("_"), words
+        parameters = list(inspect.signature(body).parameters.values())
+        self.names = [p.name for p in parameters]
+        self.keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+        self.n_positional = len(self.names) - len(self.keywords)
+        self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        self.options, self.specs, self.dicts = {}, {}, {}
+        for p in parameters:
+            kind, what = _annotated(p.annotation)
+            getattr(self, kind)[p.name] = what
+
+    def bind(self, args, kwargs):
+        """Return the value of each parameter, in their order."""
+        values, defaults = list(args), self.defaults
+        for name in self.names[len(values) :]:
+            if name in kwargs:
+                values.append(kwargs.pop(name))
+            elif name in defaults:
+                values.append(defaults[name])
+            else:
+                raise TypeError(f"{self.name}: expected an argument {name}, got none")
+        if kwargs or len(args) > self.n_positional:
+            raise self.superfluous(args, kwargs)
+        return values
+
+    def superfluous(self, args, kwargs):
+        """The error for arguments that there are not."""
+        if len(args) > self.n_positional:
+            most, got = self.n_positional, len(args)
+            return TypeError(f"{self.name}: expected at most {most} positional arguments, got {got}")
+        name = min(kwargs)
+        if name in self.names:
+            return TypeError(f"{self.name}: expected one value of {name}, got two")
+        return TypeError(f"{self.name}: expected arguments {', '.join(self.names)}, got {name}")
+
+    def named(self, values):
+        return dict(zip(self.names, values, strict=True))
+
+    def optional(self, name):
+        """Say whether None may be given: where that is the default."""
+        return name in self.defaults and self.defaults[name] is None
+
+    def hold(self, requires, values):
+        """Raise ValueError unless `requires` returns None."""
+        said = requires(**self.named(values))
+        if said is not None:
+            raise ValueError(f"{self.name}: {said}")
+
+
+def _annotated(annotation):
+    """In which table of a `Signature` a parameter stands, and with what."""
+    if isinstance(annotation, Parameters):
+        return "dicts", annotation
+    if annotation is inspect.Parameter.empty or not isinstance(annotation, str):
+        return "options", None if annotation is inspect.Parameter.empty else annotation
+    option = options.parse(annotation)
+    return ("specs", shapes.parse(annotation)) if option is None else ("options", option)
+
+
+# ---- the first call of its kind: hold it to the signature
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do with all calls of one outline.
+
+    prepare: what makes the arguments ready, or None. half: compute in float32. library: where a
+    fused form may run. wraps: put untraced arrays into boxes, beside traced ones.
+    """
+
+    prepare: object
+    half: bool
+    library: object
+    wraps: bool
+
+
+class _Array(NamedTuple):
+    """An array argument, or an entry of a dict of them."""
+
+    argument: str
+    key: str | None
+    spec: shapes.Spec
+    value: object
+
+    @property
+    def name(self):
+        return self.argument if self.key is None else self.key
+
+
+def make_plan(signature, values):
+    """Hold the arguments to the signature, and return what to do with such ones."""
+    try:
+        arguments = signature.named(values)
+        conversions = _hold_options(signature, arguments)
+        arrays = _arrays(signature, arguments, conversions)
+        library = _hold_to_one_place(arrays)
+        _hold_to_shapes(signature, arguments, arrays)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{signature.name}: {error}") from None
+    conditions = [(x.argument, x.key, each) for x in arrays for each in x.spec.conditions]
+    prepare = None
+    if conversions or conditions:
+        prepare = functools.partial(_prepare, signature, conversions, conditions)
+    floating = [x.value for x in arrays if not _is_number(x.value)]
+    traced = any(type(x) in Box.types for x in floating)
+    return Plan(
+        prepare,
+        half=any(library.is_half(x.dtype) for x in floating),
+        library=library if _may_be_fused(signature, arrays) else None,
+        wraps=traced and not library.yields_to_boxes,
+    )
+
+
+def _hold_options(signature, arguments):
+    """Hold options to their ranges, put them in as Python has them; return what had to be done."""
+    conversions = []
+    for name, option in signature.options.items():
+        value = arguments[name]
+        if option is None or (value is None and signature.optional(name)):
+            continue
+        admitted = arguments[name] = _admitted(option, name, value)
+        if admitted is not value:
+            conversions.append((name, None, functools.partial(option, name)))
+    return conversions
+
+
+def _admitted(option, name, value):
+    if not isinstance(option, type):
+        return option(name, value)
+    if not isinstance(value, option):
+        raise TypeError(
+            f"expected {name} to be a {option.__name__}, got {type(value).__name__}"
+        )
+    return value
+
+
+def _arrays(signature, arguments, conversions):
+    """Every array there is, after what NumPy's scalars have to become."""
+    found = []
+    for name, spec in signature.specs.items():
+        if arguments[name] is not None or not signature.optional(name):
+            found.append(_Array(name, None, spec, arguments[name]))
+    for name, parameters in signature.dicts.items():
+        for key, spec in _entries(name, arguments[name], parameters.entries(arguments)).items():
+            value = arguments[name].get(key)
+            if value is not None or not spec.none:
+                found.append(_Array(name, key, spec, value))
+    for i, x in enumerate(found):
+        if isinstance(x.value, np.generic):
+            number = options.as_number(x.value) if x.spec.number else None
+            convert = np.asarray if number is None else options.as_number
+            conversions.append((x.argument, x.key, convert))
+            found[i] = x._replace(value=convert(x.value))
+    return found
+
+
+def _entries(name, given, texts):
+    """What each entry of a dict must be, or ValueError for keys that are missing or unknown."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"expected {name} to be a dict of arrays, got {_said(given)}")
+    specs = {key: shapes.parse(text) for key, text in texts.items()}
+    wrong = [f"{key} is missing" for key in specs if key not in given and not specs[key].none]
+    wrong += [f"{key} is unknown" for key in given if key not in specs]
+    if wrong:
+        got = ", ".join(map(str, given)) or "none"
+        raise ValueError(
+            f"expected {name} with the keys {', '.join(specs)}, got {got}: {', '.join(wrong)}"
+        )
+    return specs
+
+
+def _said(x):
+    return repr(x) if x is None or isinstance(x, int | float | str) else type(x).__name__
+
+
+def _is_number(x):
+    return type(x) in (int, float)
+
+
+def _hold_to_one_place(arrays):
+    """Raise unless all are arrays of one library, on one device; return the library."""
+    first, library = None, None
+    for x in arrays:
+        if x.spec.number and _is_number(x.value):
+            continue
+        found = library_of(x.value)
+        if found is None:
+            raise TypeError(
+                f"expected {x.name} to be an array ({x.spec.text}), got {_said(x.value)}"
+            )
+        if library is None:
+            first, library = x, found
+        elif found is not library:
+            raise TypeError(
+                f"expected arrays of one library, got {first.name} from {library.name} "
+                f"and {x.name} from {found.name}"
+            )
+        else:
+            here, there = device(first.value), device(x.value)
+            if here != there and None not in (here, there):
+                raise ValueError(
+                    f"expected arrays on one device, got {first.name} on {here} "
+                    f"and {x.name} on {there}"
+                )
+        _hold_to_kind(found, x)
+    return library
+
+
+_KINDS = {"int": ("integral", "integers"), "bool": ("bool", "truth values")}
+
+
+def _hold_to_kind(library, x):
+    dtype = getattr(x.value, "dtype", np.float64)  # autograd traces Python floats too
+    if x.spec.kind == "float":
+        right, wanted = library.is_floating(dtype), "floating"
+    else:
+        kind, wanted = _KINDS[x.spec.kind]
+        right = library.xp.isdtype(dtype, kind)
+    if not right:
+        raise TypeError(f"expected {x.name} to be {wanted}, got {dtype}")
+
+
+def _hold_to_shapes(signature, arguments, arrays):
+    sizes = {name: x for name, x in arguments.items() if type(x) is int}
+    shaped = [(x.name, x.spec, () if _is_number(x.value) else tuple(x.value.shape)) for x in arrays]
+    try:
+        shapes.match(shaped, sizes, signature.words)
+    except shapes.Mismatch as mismatch:
+        ((spec, shape),) = [(s, shape) for name, s, shape in shaped if name == mismatch.name]
+        detail = f": {mismatch.detail}" if mismatch.detail else ""
+        raise ValueError(
+            f"expected {mismatch.name} ({spec.text}){mismatch.wanted}, got shape {shape}{detail}"
+        ) from None
+
+
+def _may_be_fused(signature, arrays):
+    """Say whether all arguments of the equation are plain floating arrays of one dtype."""
+    positional = [x.value for x in arrays if x.argument not in signature.keywords]
+    if any(_is_number(x) or getattr(x, "requires_grad", False) for x in positional):
+        return False
+    others = [x.value for x in arrays if x.argument in signature.keywords]
+    if any(isinstance(x, Box) for x in others):
+        return False
+    floating = [x.value.dtype for x in arrays if x.spec.kind == "float" and not _is_number(x.value)]
+    return len(set(floating)) == 1
+
+
+def _prepare(signature, conversions, conditions, values):
+    """The arguments as the body takes them; raise ValueError where values are not as they must."""
+    arguments = signature.named(values)
+    for name, key, convert in conversions:
+        if key is None:
+            arguments[name] = convert(arguments[name])
+        else:
+            arguments[name] = arguments[name] | {key: convert(arguments[name][key])}
+    for name, key, condition in conditions:
+        x = arguments[name] if key is None else arguments[name][key]
+        if not _is_number(x):
+            _hold_to_condition(f"{signature.name}: expected {key or name}", condition, getval(x))
+    return list(arguments.values())
+
+
+def _hold_to_condition(what, condition, x):
+    xp = library_of(x).xp
+    if not has_values(x):
+        return
+    if condition == "finite":
+        if not bool(xp.all(xp.isfinite(x))):
+            raise ValueError(f"{what} to be finite, got NaN or infinity")
+        return
+    right = x >= 0.0 if condition == "≥ 0" else x > 0.0
+    if not bool(xp.all(right)):
+        raise ValueError(f"{what} {condition}, got {float(xp.min(x)):g}")
+
+
+def _in_float32(function, signature, values):
+    """The result in the dtype of the arguments, computed in float32."""
+    arrays = [x for x in leaves_of(values) if library_of(x) is not None]
+    library = library_of(arrays[0])
+    dtypes = [x.dtype for x in arrays if library.is_floating(x.dtype)]
+    dtype, xp = library.xp.result_type(*dtypes), library.traced_xp
+
+    def raised(x):
+        half = library_of(x) is not None and library.is_half(x.dtype)
+        return xp.astype(x, library.xp.float32) if half else x
+
+    def lowered(x):
+        floats = library_of(x) is not None and library.is_floating(x.dtype)
+        return xp.astype(x, dtype) if floats else x
+
+    named = signature.named(rebuild(values, map(raised, leaves_of(values))))
+    positional = [named.pop(name) for name in signature.names[: signature.n_positional]]
+    result = function(*positional, **named)
+    return rebuild(result, map(lowered, leaves_of(result)))

@@ -1,0 +1,8 @@
+"""Layers as one node of the tape each, with a gradient derived by hand: one file a family.
+
+Imported for what its files do: each gives its layers their fused forms.
+"""
+
+from . import activations, feed_forward, linear, loss, mgt, normalization
+
+__all__ = ["activations", "feed_forward", "linear", "loss", "mgt", "normalization"]
