@@ -344,7 +344,7 @@ def test_what_is_no_sequence_of_tokens_is_refused(rng):
                 f(params, np.zeros(shape, dtype=int), CONFIG)
         with pytest.raises(TypeError, match="expected tokens to be integers, got float64"):
             f(params, np.ones(3), CONFIG)
-        with pytest.raises(TypeError, match=r"expected tokens to be an array \(int \.\.\.\), got list"):
+        with pytest.raises(TypeError, match="expected tokens to be an array .*, got list"):
             f(params, [1, 2, 3], CONFIG)
 
 
@@ -352,7 +352,7 @@ def test_tokens_from_elsewhere_are_refused(rng):
     params = init_transformer(rng, CONFIG)
     with pytest.raises(TypeError, match="one library, got tokens from array_api_strict and E from"):
         transformer(params, STRICT.asarray(TOKENS), CONFIG)
-    with pytest.raises(ValueError, match=r"got E on .*device1.* and tokens on .*CPU"):
+    with pytest.raises(ValueError, match=r"got tokens on .*CPU.* and E on .*device1"):
         transformer(STRICT_DEVICE1.asarray(params), STRICT.asarray(TOKENS), CONFIG)
 
 
