@@ -344,7 +344,7 @@ def test_what_is_no_sequence_of_tokens_is_refused(rng):
                 f(params, np.zeros(shape, dtype=int), CONFIG)
         with pytest.raises(TypeError, match="expected tokens to be integers, got float64"):
             f(params, np.ones(3), CONFIG)
-        with pytest.raises(TypeError, match="expected tokens to be an array .*, got list"):
+        with pytest.raises(TypeError, match=r"expected tokens to be an array .*, got list"):
             f(params, [1, 2, 3], CONFIG)
 
 
