@@ -87,6 +87,7 @@ def check_params(function, params, config):
     _compare(params, _SHAPES[config], ("params",), (function, config.residual))
 
 
+_ZEROS = ZeroGenerator()
 _SHAPES = {}  # config: the tree of the shapes of its parameters
 _OPTIONAL = {"gain", "bias", "b_q", "b_k", "b_v", "b_o", "b_1", "b_2"}
 
@@ -94,7 +95,7 @@ _OPTIONAL = {"gain", "bias", "b_q", "b_k", "b_v", "b_o", "b_1", "b_2"}
 def _shapes(config):
     """The shapes of what `init_transformer` gives. One block is drawn: all are alike."""
     small = dataclasses.replace(config, n_layers=1, vocab_size=1, max_tokens=1)
-    params = _tree_of_shapes(_drawn(ZeroGenerator(), small))
+    params = _tree_of_shapes(_drawn(_ZEROS, small))
     return params | {
         "tokens": (config.vocab_size, config.d_model),
         "positions": (config.max_tokens, config.d_model),
