@@ -8,6 +8,7 @@ nothing else: arrays are of one library, on one device and of the dtypes and sha
 signature, options are in range, NumPy's scalars are Python's numbers, half precision is float32.
 """
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 from autograd.extend import Box
-from autograd.tracer import getval
+from autograd.tracer import getval, isbox
 
 from . import options, shapes
 from .boxes import device, has_values
@@ -41,24 +42,22 @@ def layer(body=None, *, requires=None, **words):
     if body is None:
         return functools.partial(layer, requires=requires, **words)
     signature, forms, plans, boxes = Signature(body, words), {}, {}, Box.types
-    n_positional, keywords = signature.n_positional, signature.keywords
+    n_positional, keywords, roles = signature.n_positional, signature.keywords, signature.roles
 
     @functools.wraps(body)
     def function(*args, **kwargs):
         values = signature.bind(args, kwargs)
         outline = []
-        for x in values:
+        for x, role in zip(values, roles, strict=True):
             kind = type(x)
             outline.append(kind)
-            if kind is np.ndarray:
+            if role is _OPTION:
+                outline.append(x if kind in _PLAIN else _said_by_numpy(x))
+            elif kind is np.ndarray:
                 outline.append(x.shape)
                 outline.append(x.dtype)
-            elif kind in _PLAIN:
-                outline.append(x)
-            elif kind in boxes:
-                _outline_traced(x._value, outline)
-            else:
-                _outline_other(x, outline)
+            elif kind in boxes or (role is _ARRAY and kind not in _PLAIN):
+                _outline_array(x, outline)
         outline = tuple(outline)
         try:
             plan = plans[outline]
@@ -70,56 +69,55 @@ def layer(body=None, *, requires=None, **words):
             signature.hold(requires, values)
         if plan.half:
             return _in_float32(function, signature, values)
-        given = dict(zip(keywords, values[n_positional:], strict=True))
-        if forms and plan.library is not None and not in_composed_form():
+        given = dict(zip(keywords, values[n_positional:], strict=True)) if keywords else {}
+        if plan.library is not None and forms and not in_composed_form():
             made = run_fused(body, forms, plan.library, values[:n_positional], given)
             if made is not None:
                 return made[0]
         if plan.wraps:
-            values = as_constants(values)
-            given = dict(zip(keywords, values[n_positional:], strict=True))
+            *values, given = as_constants([*values[:n_positional], given])
         return body(*values[:n_positional], **given)
 
     def fuse(forward, backward):
         forms.update(forward=forward, backward=backward)
 
     function.fuse, function.forms, function.composed = fuse, forms, body
+    function.signature, function.plans = signature, plans
     return function
+
+
+# What of an argument is in the outline of a call: what an array is like, an option's value, or
+# nothing but its type.
+_ARRAY, _OPTION, _ANY = "array", "option", "any"
+_PLAIN = frozenset([float, int, bool, str, type(None)])
 
 
 def _keep(plans, outline, plan):
     if len(plans) >= _MOST_KEPT:
         plans.clear()
-    try:
+    with contextlib.suppress(TypeError):  # no hash
         plans[outline] = plan
-    except TypeError:  # no hash
-        pass
     return plan
 
 
-_PLAIN = frozenset([float, int, bool, str, type(None)])
+def _said_by_numpy(x):
+    """An option as an outline has it: Python's number for one of NumPy's, else the thing itself."""
+    number = options.as_number(x)
+    return x if number is None else number
 
 
-def _outline_traced(x, outline):
+def _outline_array(x, outline):
     while type(x) in Box.types:
-        outline.append(type(x))
         x = x._value
-    if type(x) is np.ndarray:
-        outline += (np.ndarray, x.shape, x.dtype)
-    else:
         outline.append(type(x))
-        _outline_other(x, outline)
-
-
-def _outline_other(x, outline):
-    if isinstance(x, Mapping):
+    if type(x) is np.ndarray:
+        outline += (x.shape, x.dtype)
+    elif isinstance(x, Mapping):
         for name, value in x.items():
-            outline.append(name)
-            _outline_traced(value, outline)
+            outline += (name, type(value))
+            _outline_array(value, outline)
     elif library_of(x) is not None:
         outline += (tuple(x.shape), x.dtype, device(x), getattr(x, "requires_grad", False))
-    elif not (callable(x) or isinstance(x, np.random.Generator)):
-        outline.append(x)
 
 
 class Parameters:
@@ -149,15 +147,29 @@ class Signature:
         self.keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
         self.n_positional = len(self.names) - len(self.keywords)
         self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        self.filled = [p.default for p in parameters]
+        self.n_needed = max(
+            (i for i, p in enumerate(parameters, 1) if p.default is p.empty), default=0
+        )
         self.options, self.specs, self.dicts = {}, {}, {}
         for p in parameters:
             kind, what = _annotated(p.annotation)
             getattr(self, kind)[p.name] = what
+        self.roles = [self.role(name) for name in self.names]
+
+    def role(self, name):
+        """What of that argument decides how a call is treated."""
+        if name not in self.options:
+            return _ARRAY
+        return _ANY if self.options[name] in options.BY_TYPE else _OPTION
 
     def bind(self, args, kwargs):
         """Return the value of each parameter, in their order."""
-        values, defaults = list(args), self.defaults
-        for name in self.names[len(values) :]:
+        n, defaults = len(args), self.defaults
+        if not kwargs and self.n_needed <= n <= self.n_positional:
+            return [*args, *self.filled[n:]]
+        values = list(args)
+        for name in self.names[n:]:
             if name in kwargs:
                 values.append(kwargs.pop(name))
             elif name in defaults:
@@ -172,7 +184,9 @@ class Signature:
         """The error for arguments that there are not."""
         if len(args) > self.n_positional:
             most, got = self.n_positional, len(args)
-            return TypeError(f"{self.name}: expected at most {most} positional arguments, got {got}")
+            return TypeError(
+                f"{self.name}: expected at most {most} positional arguments, got {got}"
+            )
         name = min(kwargs)
         if name in self.names:
             return TypeError(f"{self.name}: expected one value of {name}, got two")
@@ -241,18 +255,19 @@ def make_plan(signature, values):
         library = _hold_to_one_place(arrays)
         _hold_to_shapes(signature, arguments, arrays)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{signature.name}: {error}") from None
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{signature.name}: {error}") from None
     conditions = [(x.argument, x.key, each) for x in arrays for each in x.spec.conditions]
     prepare = None
     if conversions or conditions:
         prepare = functools.partial(_prepare, signature, conversions, conditions)
-    floating = [x.value for x in arrays if not _is_number(x.value)]
-    traced = any(type(x) in Box.types for x in floating)
+    traced = any(isbox(x.value) for x in arrays)
+    dtypes = [x.value.dtype for x in arrays if not _is_number(x.value)]
     return Plan(
         prepare,
-        half=any(library.is_half(x.dtype) for x in floating),
+        half=any(map(library.is_half, dtypes)) if library else False,
         library=library if _may_be_fused(signature, arrays) else None,
-        wraps=traced and not library.yields_to_boxes,
+        wraps=traced and library is not None and not library.yields_to_boxes,
     )
 
 
@@ -273,9 +288,7 @@ def _admitted(option, name, value):
     if not isinstance(option, type):
         return option(name, value)
     if not isinstance(value, option):
-        raise TypeError(
-            f"expected {name} to be a {option.__name__}, got {type(value).__name__}"
-        )
+        raise TypeError(f"expected {name} to be a {option.__name__}, got {type(value).__name__}")
     return value
 
 
@@ -319,20 +332,20 @@ def _said(x):
 
 
 def _is_number(x):
-    return type(x) in (int, float)
+    """Say whether that is a number of Python's; autograd traces floats too."""
+    return type(getval(x)) in (int, float)
 
 
 def _hold_to_one_place(arrays):
     """Raise unless all are arrays of one library, on one device; return the library."""
     first, library = None, None
     for x in arrays:
-        if x.spec.number and _is_number(x.value):
+        if x.spec.number and type(x.value) in (int, float):
             continue
         found = library_of(x.value)
         if found is None:
-            raise TypeError(
-                f"expected {x.name} to be an array ({x.spec.text}), got {_said(x.value)}"
-            )
+            what = "a number or an array" if x.spec.number else "an array"
+            raise TypeError(f"expected {x.name} to be {what} ({x.spec.text}), got {_said(x.value)}")
         if library is None:
             first, library = x, found
         elif found is not library:
@@ -340,7 +353,7 @@ def _hold_to_one_place(arrays):
                 f"expected arrays of one library, got {first.name} from {library.name} "
                 f"and {x.name} from {found.name}"
             )
-        else:
+        elif not (_is_number(first.value) or _is_number(x.value)):
             here, there = device(first.value), device(x.value)
             if here != there and None not in (here, there):
                 raise ValueError(
@@ -366,7 +379,7 @@ def _hold_to_kind(library, x):
 
 
 def _hold_to_shapes(signature, arguments, arrays):
-    sizes = {name: x for name, x in arguments.items() if type(x) is int}
+    sizes = {name: arguments[name] for name in signature.options if type(arguments[name]) is int}
     shaped = [(x.name, x.spec, () if _is_number(x.value) else tuple(x.value.shape)) for x in arrays]
     try:
         shapes.match(shaped, sizes, signature.words)
@@ -380,12 +393,12 @@ def _hold_to_shapes(signature, arguments, arrays):
 
 def _may_be_fused(signature, arrays):
     """Say whether all arguments of the equation are plain floating arrays of one dtype."""
-    positional = [x.value for x in arrays if x.argument not in signature.keywords]
-    if any(_is_number(x) or getattr(x, "requires_grad", False) for x in positional):
-        return False
-    others = [x.value for x in arrays if x.argument in signature.keywords]
-    if any(isinstance(x, Box) for x in others):
-        return False
+    for x in arrays:
+        if x.argument in signature.keywords or x.key is not None:
+            if isbox(x.value):
+                return False
+        elif _is_number(x.value) or getattr(x.value, "requires_grad", False):
+            return False
     floating = [x.value.dtype for x in arrays if x.spec.kind == "float" and not _is_number(x.value)]
     return len(set(floating)) == 1
 

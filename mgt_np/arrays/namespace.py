@@ -76,7 +76,7 @@ def library_of(x):
 
 
 def _first_sight(x):
-    if isbox(x) or not array_api_compat.is_array_api_obj(x):
+    if isbox(x) or isinstance(x, type) or not array_api_compat.is_array_api_obj(x):
         return None
     if isinstance(x, np.ma.MaskedArray):  # its functions are not those of the standard
         return None

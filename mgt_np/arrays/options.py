@@ -19,10 +19,16 @@ class Choice:
     def __repr__(self):
         return " | ".join([*map(repr, self.names), *(kind.__name__ for kind in self.types)])
 
+    def __str__(self):
+        return repr(self).replace(" | ", ", ")
+
     def __call__(self, name, value):
         """Return the value, or raise ValueError."""
-        if not isinstance(value, self.types):
-            one_of(self.names, **{name: value})
+        if isinstance(value, self.types):
+            return value
+        if not isinstance(value, str):
+            raise TypeError(f"expected {name} to be one of {self}, got {_said(value)}")
+        one_of(self.names, **{name: value})
         return value
 
 
@@ -126,3 +132,6 @@ _NAMED = {
     "generator": _generator,
     "'lecun' | float ≥ 0": _scale,
 }
+
+# Options that are right or wrong by their type alone, whatever their value.
+BY_TYPE = (_function, _generator)

@@ -200,7 +200,9 @@ class _Attempt:
                 raise Mismatch(argument, f" with {', '.join(known)}" if known else "")
             self.sizes[unknown[0]], self.sources[unknown[0]] = root, (argument, place)
         elif length != n:
-            raise Mismatch(argument, f" with {axis.text} = {length}", self.beside(argument, axis, n))
+            raise Mismatch(
+                argument, f" with {axis.text} = {length}", self.beside(argument, axis, n)
+            )
         self.n_settled += 1
 
     def beside(self, argument, axis, n):

@@ -13,22 +13,31 @@ def as_indices(x):
     return xp.astype(x, default, copy=False)
 
 
-def in_range(x, n_classes, *, name):
-    """Return integers in [0, n_classes), and where they were not; raise ValueError on the host.
+def out_of_range(indices, n_classes, *, name):
+    """Return what was expected and what came, where the host knows of an index outside [0, n).
 
-    On a device, raising would stop everything until the answer is there, and a compiler has no
-    values to look at. So what is outside is moved inside, and the caller makes NaN of what comes of
-    it. On the host, None is outside.
+    On a device, to ask would be to wait until the answer is there, and a compiler has no values to
+    look at: there None is the answer, and `inside` makes the index harmless.
     """
-    xp = array_namespace(x)
-    if not on_host(x):
-        outside = xp.logical_or(x < 0, x >= n_classes)
-        return xp.where(outside, xp.zeros_like(x), x), outside
-    if 0 not in x.shape:
-        low, high = int(xp.min(x)), int(xp.max(x))
-        if low < 0 or high >= n_classes:
-            raise ValueError(f"{name} in [0, {n_classes}), got {low if low < 0 else high}")
-    return x, None
+    if not on_host(indices) or 0 in indices.shape:
+        return None
+    xp = array_namespace(indices)
+    low, high = int(xp.min(indices)), int(xp.max(indices))
+    if low >= 0 and high < n_classes:
+        return None
+    return f"expected {name} in [0, {n_classes}), got {low if low < 0 else high}"
+
+
+def inside(indices, n_classes):
+    """Return indices in [0, n), and which were not so; None on the host, where none is outside.
+
+    The caller makes NaN of what comes of those.
+    """
+    if on_host(indices):
+        return indices, None
+    xp = array_namespace(indices)
+    outside = xp.logical_or(indices < 0, indices >= n_classes)
+    return xp.where(outside, xp.zeros_like(indices), indices), outside
 
 
 def perhaps_any(x):

@@ -5,7 +5,7 @@ import math
 from mgt_np.arrays import array_namespace, layer
 from mgt_np.arrays.initial import constant, normal
 
-from .checks import as_indices, in_range
+from .checks import as_indices, inside, out_of_range
 
 
 @layer(d_in="features", d_out="outputs")
@@ -34,7 +34,11 @@ def init_linear(
     return params | {"b": constant(0.0, d_out, dtype)} if bias else params
 
 
-@layer(d="features")
+def _tokens_in_range(tokens, E):
+    return out_of_range(as_indices(tokens), E.shape[0], name="tokens")
+
+
+@layer(requires=_tokens_in_range, d="features")
 def embedding(tokens: "int ...", E: "vocab≥1 d") -> "... d":
     """Return the vector of each token: row t of E for token t in [0, vocab).
 
@@ -43,19 +47,9 @@ def embedding(tokens: "int ...", E: "vocab≥1 d") -> "... d":
     NaN instead.
     """
     xp, plain = array_namespace(E), array_namespace(tokens)
-    tokens, outside = in_range(as_indices(tokens), E.shape[0], name="embedding: expected tokens")
+    tokens, outside = inside(as_indices(tokens), E.shape[0])
     rows = xp.take(E, plain.reshape(tokens, (-1,)), axis=0)
     rows = xp.reshape(rows, (*tokens.shape, E.shape[-1]))
     if outside is None:
         return rows
     return xp.where(plain.expand_dims(outside, axis=-1), math.nan, rows)
-
-
-def fit_linear(x, W, b):  # goes with the last fused form that still checks
-    """Say whether x W + b has the shapes of `linear`, with one bias an output."""
-    return (
-        x.ndim > 0
-        and W.ndim == 2
-        and W.shape[0] == x.shape[-1]
-        and (b is None or tuple(b.shape) == (W.shape[1],))
-    )

@@ -4,19 +4,25 @@ import math
 
 from mgt_np.arrays import array_namespace, layer, on_host
 
-from .checks import as_indices, in_range, perhaps_any
+from .checks import as_indices, inside, out_of_range, perhaps_any
 
 
-def _some_target(targets, reduction, ignore_index, **_):
-    """A mean over no target is refused where the host knows that there is none."""
-    if reduction != "mean" or not on_host(targets):
-        return None
-    if bool(array_namespace(targets).all(targets == ignore_index)):
+def _known(targets, ignore_index):
+    """Return the targets with class 0 for those to ignore, and which these are."""
+    plain, targets = array_namespace(targets), as_indices(targets)
+    ignored = targets == ignore_index
+    return plain.where(ignored, plain.zeros_like(targets), targets), ignored
+
+
+def _targets_to_hold_to(logits, targets, reduction, ignore_index, **_):
+    """Where the host knows the targets, they are in range, and a mean is one over some."""
+    known, ignored = _known(targets, ignore_index)
+    if reduction == "mean" and on_host(targets) and bool(array_namespace(targets).all(ignored)):
         return "expected at least one target to take the mean over, got none in targets"
-    return None
+    return out_of_range(known, logits.shape[-1], name="targets")
 
 
-@layer(requires=_some_target, C="classes")
+@layer(requires=_targets_to_hold_to, C="classes")
 def cross_entropy(
     logits: "... C≥1",
     targets: "int ...",
@@ -35,11 +41,9 @@ def cross_entropy(
     Raises ValueError for a target out of range, and for a mean over no target at all. Where the
     arrays are not on the host, both give NaN instead.
     """
-    xp, plain, targets = array_namespace(logits), array_namespace(targets), as_indices(targets)
-    ignored = targets == ignore_index
-    known = plain.where(ignored, plain.zeros_like(targets), targets)
-    known, outside = in_range(known, logits.shape[-1], name="cross_entropy: expected targets")
-
+    xp, plain = array_namespace(logits), array_namespace(targets)
+    known, ignored = _known(targets, ignore_index)
+    known, outside = inside(known, logits.shape[-1])
     if perhaps_any(ignored):  # whose logits may be infinite or NaN
         logits = xp.where(plain.expand_dims(ignored, axis=-1), 0.0, logits)
     loss = negative_log_likelihood(logits, targets=known, s=label_smoothing)

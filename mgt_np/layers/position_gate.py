@@ -6,47 +6,49 @@ position, from a matrix (d, H), costs H/d = 12/768 = 1.5625 %. That this is what
 guess.
 """
 
-from mgt_np.arrays import operands
-from mgt_np.arrays.checks import at_least, same_size
+from mgt_np.arrays import array_namespace, layer
 from mgt_np.arrays.initial import constant, normal
 
 from .activations import sigmoid
 from .linear import linear
 
 
-def position_gated_projection(z, positions, W_o, W_g, b_o=None):
-    """Weigh each head by a gate that depends on the position, then project to one output.
+@layer(n="positions", n_heads="heads", d_p="features of a position")
+def position_gated_projection(
+    z: "... n n_heads·d_k",
+    positions: "#... n d_p",
+    W_o: "n_heads·d_k d",
+    W_g: "d_p n_heads≥1",
+    b_o: "d | number" = None,
+) -> "... n d":
+    """Return the heads, each weighted by a gate that depends on the position, as one output.
 
         Oᵢ = Σ_h g_h(i) z_{h,i} W_O^h + b_o,    g(i) = σ(pᵢ W_g)        (our reading of PG-OP)
 
-    Shapes: z (..., n, H d_k), heads in contiguous blocks as `multi_head_attention` joins them;
-    positions (n, d_p) or (..., n, d_p); W_o (H d_k, d), W_g (d_p, H), b_o (d) or absent; result
-    (..., n, d). W_g = 0 gives z W_o/2 + b_o. W_g has d_p H numbers to the H d_k d of W_o: H/d of
-    them for d_p = H d_k.
+    z has its heads in contiguous blocks, as `multi_head_attention` joins them. W_g = 0 gives
+    z W_o/2 + b_o. W_g has d_p H numbers to the H d_k d of W_o: H/d of them for d_p = H d_k.
     It does not make the heads recoverable from the sum: every token has heads of its own, and its
     gates, all positive, leave the rank of diag(g) W_o where it was (`head_null_space`). Were a head
     the same at n ≥ H positions, gates that differ would tell it.
-    Raises ValueError where widths disagree or H does not divide the features of z.
     """
-    xp, z, positions, W_o, W_g, b_o = operands(z=z, positions=positions, W_o=W_o, W_g=W_g, b_o=b_o)
-    at_least(2, z=z, positions=positions, W_o=W_o, W_g=W_g)
-    same_size("positions", z=z.shape[-2], positions=positions.shape[-2])
-    same_size("features", **{"z": z.shape[-1], "W_o (rows)": W_o.shape[-2]})
-    same_size("features", **{"positions": positions.shape[-1], "W_g (rows)": W_g.shape[-2]})
+    xp = array_namespace(z, positions, W_o, W_g)
     gates = sigmoid(linear(positions, W_g))
     n_heads, width = gates.shape[-1], z.shape[-1]
-    if n_heads < 1 or width % n_heads:
-        raise ValueError(
-            f"expected the {n_heads} columns of W_g to divide the {width} features of z"
-        )
     heads = xp.reshape(z, (*z.shape[:-1], n_heads, width // n_heads))
-    gated = heads * xp.expand_dims(gates, axis=-1)
-    gated = xp.reshape(gated, (*gated.shape[:-2], width))
+    gated = xp.reshape(heads * xp.expand_dims(gates, axis=-1), z.shape)
     return linear(gated, W_o, b_o)
 
 
+@layer
 def init_position_gated_projection(
-    rng, d, n_heads, *, d_position=None, scale="lecun", bias=True, dtype="float64"
+    rng: "generator",
+    d: "int ≥ 1",
+    n_heads: "int ≥ 1",
+    *,
+    d_position: "int ≥ 1" = None,
+    scale: "'lecun' | float ≥ 0" = "lecun",
+    bias: "bool" = True,
+    dtype: "dtype" = "float64",
 ):
     """Return W_o (d, d), W_g (d_position, n_heads) from N(0, scale²), and a zero bias if wanted.
 

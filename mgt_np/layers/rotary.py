@@ -2,30 +2,27 @@
 
 import math
 
-from mgt_np.arrays import device, operands
-from mgt_np.arrays.checks import at_least, one_of
-
-LAYOUTS = ("half", "interleaved")
+from mgt_np.arrays import array_namespace, device, layer
 
 
-def rotary_embedding(x, *, base=10000.0, start=0, layout="half"):
-    """Turn each pair of features by an angle that grows with the token's place.
+@layer
+def rotary_embedding(
+    x: "... N 2·h≥2",
+    *,
+    base: "float > 0" = 10000.0,
+    start: "int" = 0,
+    layout: "'half' | 'interleaved'" = "half",
+) -> "... N 2·h":
+    """Return tokens with each pair of features turned by an angle that grows with their place.
 
         (a, b) → (a cos φ − b sin φ, a sin φ + b cos φ),    φ = t base^(−2i/d)      (eq. 34)
 
-    for the token at place t = start, start + 1, … and the pairs i = 0 … d/2 − 1: features
-    (i, i + d/2) for layout="half", as in the code of Deep Delta Learning; (2i, 2i + 1) for
-    layout="interleaved", the paper's own.
-    Shapes: x (..., N, d) with d even; result alike. Lengths stay, and the inner product of a query
-    and a key depends on how far apart they are alone. Place 0 is not turned.
-    Raises ValueError for an odd d or an unknown `layout`.
+    for the token at place t = start, start + 1, … and the pairs i = 0 … d/2 − 1 of d features:
+    features (i, i + d/2) for layout="half", as in the code of Deep Delta Learning; (2i, 2i + 1) for
+    layout="interleaved", the paper's own. Lengths stay, and the inner product of a query and a key
+    depends on how far apart they are alone. Place 0 is not turned.
     """
-    one_of(LAYOUTS, layout=layout)
-    xp, x = operands(x=x)
-    at_least(2, x=x)
-    N, d = x.shape[-2:]
-    if d % 2:
-        raise ValueError(f"expected an even number of features to pair, got {d}")
+    xp, (N, d) = array_namespace(x), x.shape[-2:]
     there = {"dtype": x.dtype, "device": device(x)}
     places = xp.expand_dims(xp.arange(start, start + N, **there), axis=1)
     angles = places * xp.exp(xp.arange(d // 2, **there) * (-2.0 * math.log(base) / d))

@@ -1,103 +1,125 @@
 """Remedies that act on a spectrum: σReparam for weights, the gap's removal for attention."""
 
-from mgt_np.arrays import operands
-from mgt_np.arrays.checks import at_least, same_size
+from mgt_np.arrays import array_namespace, layer
 
 from .attention import attention_weights
+from .scale import held, magnitude
+
+GRADIENTS = "'iterations' | 'fixed vectors'"
 
 
-def spectral_norm(W, v=None, *, n_iters=1):
+@layer(m="rows", n="columns")
+def spectral_norm(
+    W: "... m≥1 n≥1",
+    v: "#... n" = None,
+    *,
+    n_iters: "int ≥ 0" = 1,
+    gradient: GRADIENTS = "iterations",
+) -> "...":
     """Return the largest singular value of a matrix, exactly or by power iteration.
 
-        σ(W) = max ‖W v‖/‖v‖,    v ← WᵀW v/‖WᵀW v‖, `n_iters` times, then σ = ‖W v‖
+        σ(W) = uᵀ W v,    u = W v/‖W v‖, v = Wᵀu/‖Wᵀu‖, `n_iters` times; u alone for none
 
-    Shapes: W (..., m, n); result (...). Without `v` it is exact, by singular values, whose gradient
-    does not exist where two of them are equal (W = I), and waits for a device to know. With a start
-    v (..., n), of any length, it is a lower bound of σ, exact for the leading right singular
-    vector, and needs no decomposition; it differentiates through its iterations. One iteration of a
-    v that goes on from step to step (`power_iteration`) is σReparam's, as we remember it.
-    Raises ValueError for shapes that disagree, or fewer than 0 iterations.
+    Without `v` it is exact, by singular values, and waits for a device to know. With a start v, of
+    any length, it is a lower bound of σ, exact for the leading right singular vector, and needs no
+    decomposition. One iteration of a v that goes on from step to step (`power_iteration`) is
+    σReparam's (apple/ml-sigma-reparam). `gradient` is "iterations" for the derivative of this
+    bound, through its iterations; "fixed vectors" for the one that σReparam takes, u vᵀ with u and
+    v held, which is that of σ itself once they have converged.
     """
+    xp = array_namespace(W, v)
     if v is None:
-        xp, W = operands(W=W)
-        at_least(2, W=W)
         return xp.max(xp.linalg.svdvals(W), axis=-1)
-    v = power_iteration(W, v, n_iters=n_iters)
-    xp, W, v = operands(W=W, v=v)
-    return xp.linalg.vector_norm(_times(xp, W, v), axis=-1)
+    scale = magnitude(W, axis=(-2, -1))
+    W = W / scale
+    u, v = _iterate(W, v, n_iters)
+    if gradient == "fixed vectors":
+        u, v = held(u), held(v)
+    return xp.sum(_times(W, v) * u, axis=-1) * scale[..., 0, 0]
 
 
-def power_iteration(W, v, *, n_iters=1):
-    """Turn a vector towards the leading right singular vector of W.
+@layer(m="rows", n="columns")
+def power_iteration(W: "... m≥1 n≥1", v: "#... n", *, n_iters: "int ≥ 0" = 1) -> "... n":
+    """Return a vector turned towards the leading right singular vector of W.
 
         v ← WᵀW v/‖WᵀW v‖,    `n_iters` times; v/‖v‖ for none
 
-    Shapes: W (..., m, n), v (..., n); result (..., n) of length 1. The part of v along the i-th
-    singular vector shrinks by (σᵢ/σ₁)² an iteration; the leading one stays. Zero where W v = 0.
-    Raises ValueError for shapes that disagree, or fewer than 0 iterations.
+    Of length 1, or zero where W v = 0. The part of v along the i-th singular vector shrinks by
+    (σᵢ/σ₁)² an iteration; the leading one stays.
     """
-    if not hasattr(n_iters, "__index__") or n_iters < 0:
-        raise ValueError(f"expected n_iters to be an integer ≥ 0, got {n_iters!r}")
-    xp, W, v = operands(W=W, v=v)
-    at_least(2, W=W)
-    at_least(1, v=v)
-    same_size("columns", W=W.shape[-1], v=v.shape[-1])
-    v = _unit(xp, v)
-    for _ in range(n_iters):
-        v = _unit(xp, _times(xp, xp.matrix_transpose(W), _unit(xp, _times(xp, W, v))))
-    return v
+    return _iterate(W / magnitude(W, axis=(-2, -1)), v, n_iters)[1]
 
 
-def sigma_reparam(W, gamma, v=None, *, n_iters=1):
-    """Give a weight matrix the spectral norm γ.
+@layer(m="rows", n="columns")
+def sigma_reparam(
+    W: "... m≥1 n≥1",
+    gamma: "number | ...",
+    v: "#... n" = None,
+    *,
+    n_iters: "int ≥ 0" = 1,
+    gradient: GRADIENTS = "iterations",
+) -> "... m n":
+    """Return a weight matrix with the spectral norm γ.
 
         Ŵ = γ W/σ(W)                                               (Zhai et al., 2303.06296)
 
-    Shapes: W (..., m, n), γ (...) or a number; result as W. σ is `spectral_norm(W, v)`: exact
-    without `v`. γ is learned, one number a matrix, and 1 at the start, as we remember it.
-    σ(Ŵ) = γ for γ ≥ 0 whatever the scale of W: Ŵ does not change when W is scaled, and the loss's
-    gradient with respect to W is orthogonal to W.
+    σ is `spectral_norm(W, v)`: exact without `v`. γ is learned, one number a matrix. It starts at
+    σ(W), so that Ŵ = W, in the authors' PyTorch code, and at 1 in their JAX code
+    (apple/ml-sigma-reparam); both carry v on from step to step, one iteration each, with
+    gradient="fixed vectors". σ(Ŵ) = γ for γ ≥ 0 whatever the scale of W: Ŵ does not change when W
+    is scaled, and the loss's gradient with respect to W is orthogonal to W.
     """
-    sigma = spectral_norm(W, v, n_iters=n_iters)
-    xp, W, gamma, sigma = operands(W=W, gamma=gamma, sigma=sigma)
-    factor = gamma / sigma
+    xp = array_namespace(W, gamma, v)
+    factor = gamma / spectral_norm(W, v, n_iters=n_iters, gradient=gradient)
     return W * xp.reshape(factor, (*factor.shape, 1, 1))
 
 
-def gap_free_attention_weights(P):
-    """Take the outlier out of the spectrum of attention: P − 11ᵀ/T.
+@layer
+def gap_free_attention_weights(P: "... N T≥1") -> "... N T":
+    """Return attention without the outlier of its spectrum: P − 11ᵀ/T.
 
-    (Nait Saada, Naderi & Tanner, 2410.07799.)
-    Shapes: P (..., n_queries, T) with rows that sum to one; result alike, rows sum to zero. For a
-    square P the eigenvalue 1 becomes 0 and all others stay, since P 1 = 1: what is left of P is of
-    order T^−1/2 where P is random. Uniform attention leaves nothing. Under a causal mask P 1 = 1
-    still holds, but 11ᵀ/T then reads the future. Raises ValueError for fewer than two axes.
+    (Nait Saada, Naderi & Tanner, 2410.07799.) Rows of P sum to one, rows of the result to zero. For
+    a square P the eigenvalue 1 becomes 0 and all others stay, since P 1 = 1: what is left of P is
+    of order T^−1/2 where P is random. Uniform attention leaves nothing. Under a causal mask P 1 = 1
+    still holds, but 11ᵀ/T then reads the future.
     """
-    _, P = operands(P=P)
-    at_least(2, P=P)
     return P - 1.0 / P.shape[-1]
 
 
-def gap_free_attention(q, k, v, *, scale=None):
+@layer(N="queries", T="keys", d_k="features")
+def gap_free_attention(
+    q: "... N d_k≥1", k: "#... T≥1 d_k", v: "#... T d_v", *, scale: "float ≥ 0" = None
+) -> "... N d_v":
     """Return how the attended value differs from the mean value.
 
         (P − 11ᵀ/T) v = P v − v̄,    P = softmax(q kᵀ · scale), v̄ the mean over T keys
 
-    (2410.07799.) Shapes: q (..., n_queries, d_k), k (..., T, d_k), v (..., T, d_v); result
-    (..., n_queries, d_v). scale = 1/√d_k unless given. Equal keys, and equal values, give 0.
-    Neither mask nor `causal`: the paper's attention sees all tokens. Raises ValueError where sizes
-    disagree.
+    (2410.07799.) scale = 1/√d_k unless given. Equal keys, and equal values, give 0. Neither mask
+    nor `causal`: the paper's attention sees all tokens.
     """
-    xp, q, k, v = operands(q=q, k=k, v=v)
-    at_least(2, q=q, k=k, v=v)
-    same_size("keys", k=k.shape[-2], v=v.shape[-2])
-    return xp.matmul(gap_free_attention_weights(attention_weights(q, k, scale=scale)), v)
+    P = attention_weights(q, k, scale=scale)
+    return array_namespace(P, v).matmul(gap_free_attention_weights(P), v)
 
 
-def _times(xp, W, v):
+def _iterate(W, v, n_iters):
+    """Return u and v of the iteration, of length 1 or 0."""
+    xp = array_namespace(W, v)
+    v = _unit(v)
+    u = _unit(_times(W, v)) if n_iters == 0 else None
+    for _ in range(n_iters):
+        u = _unit(_times(W, v))
+        v = _unit(_times(xp.matrix_transpose(W), u))
+    return u, v
+
+
+def _times(W, v):
+    """W v."""
+    xp = array_namespace(W, v)
     return xp.squeeze(xp.matmul(W, xp.expand_dims(v, axis=-1)), axis=-1)
 
 
-def _unit(xp, v):
-    norm = xp.linalg.vector_norm(v, axis=-1, keepdims=True)
-    return v / xp.where(norm == 0.0, 1.0, norm)
+def _unit(v):
+    """v/‖v‖, 0 for v = 0."""
+    v = v / magnitude(v, axis=-1)
+    norm = array_namespace(v).linalg.vector_norm(v, axis=-1, keepdims=True)
+    return v / array_namespace(v).where(norm == 0.0, 1.0, norm)

@@ -32,6 +32,8 @@ def test_power_iteration_converges_from_below_at_the_ratio_of_singular_values(rn
         np.testing.assert_allclose(v, V @ part / np.linalg.norm(part), rtol=1e-12, atol=1e-14)
         sigma = spectral_norm(W, start, n_iters=n)
         expected = np.linalg.norm([2.0, 1.0, 0.5] * part) / np.linalg.norm(part)
+        if n > 0:  # uᵀW v = ‖Wᵀu‖, with u = W v/‖W v‖ of the v before
+            expected = np.linalg.norm(part) / np.linalg.norm(part / [2.0, 1.0, 0.5])
         assert sigma == pytest.approx(expected, rel=1e-13)
         assert before < sigma < 2.0
         before = sigma

@@ -3,6 +3,6 @@
 Imported for what its files do: each gives its layers their fused forms.
 """
 
-from . import activations, feed_forward, linear, loss, mgt, normalization
+from . import activations, attention, feed_forward, linear, loss, mgt, normalization
 
-__all__ = ["activations", "feed_forward", "linear", "loss", "mgt", "normalization"]
+__all__ = ["activations", "attention", "feed_forward", "linear", "loss", "mgt", "normalization"]

@@ -39,9 +39,7 @@ def tangent_gate_forward(xp, x, W_gate, gain, bias, *, eps):
 
 def tangent_gate_backward(xp, g, x, W_gate, gain, bias, gate, normed, scale):
     sums = {"gain": [], "bias": []}
-    d_logits = in_blocks(
-        lambda *rows: gate_gradient(xp, *rows, gain, sums), g, gate, normed, scale
-    )
+    d_logits = in_blocks(lambda *rows: gate_gradient(xp, *rows, gain, sums), g, gate, normed, scale)
     return (
         xp.matmul(d_logits, xp.matrix_transpose(W_gate)),
         xp.matmul(xp.matrix_transpose(as_rows(xp, x)), as_rows(xp, d_logits)),
