@@ -23,3 +23,22 @@ def normal(rng, shape, scale="lecun", dtype="float64"):
 def constant(value, shape=(), dtype="float64"):
     """Return a NumPy array filled with `value`."""
     return np.full(shape, value, dtype=dtype)
+
+
+class ZeroGenerator(np.random.Generator):
+    """A generator that draws nothing: every number is 0, and its children are itself.
+
+    What is drawn with it has the shapes of parameters, at the price of zeros.
+    """
+
+    def __init__(self):
+        super().__init__(np.random.PCG64(0))
+
+    def spawn(self, n_children):
+        return [self] * n_children
+
+    def standard_normal(self, size=None, dtype=np.float64, out=None):
+        return np.zeros(size, dtype)
+
+    def uniform(self, low=0.0, high=1.0, size=None):
+        return np.zeros(size)

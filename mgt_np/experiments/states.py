@@ -46,7 +46,7 @@ def decoder_of_text(
     )
     text = windows(_tokens(data), n_tokens, batch=n_windows, rng=rng_text)[:, :-1]
     params = init_transformer(rng_weights, config)
-    if config.residual == "admin":
+    if config.residual == "admin" and config.admin_omega is None:
         params = profile_admin(params, text, config)
     return config, params, text
 

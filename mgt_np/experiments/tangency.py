@@ -23,7 +23,7 @@ from mgt_np.layers import (
     tangent_projection,
 )
 from mgt_np.models import RESIDUAL_RULES, hidden_states
-from mgt_np.models.decoder import sublayers
+from mgt_np.models.decoder import connections
 
 from .experiment import Claim, Experiment, Where, only_if
 from .states import decoder_of_text
@@ -131,16 +131,14 @@ def _last_block(params, text, config):
     """Each sub-layer of the last block: its name, the state x that comes in, and its output v."""
     x = hidden_states(params, text, config)[-2, ...]
     xp, block = array_namespace(x), params["blocks"][-1]
-    for name, sublayer in sublayers(block, config).items():
+    for name, sublayer, residual in connections(block, config):
         written = []
 
         def remember(z, sublayer=sublayer, written=written):
             written.append(sublayer(z))
             return written[0]
 
-        after = RESIDUAL_RULES[config.residual].update(
-            x, remember, block[f"{name}_residual"], config
-        )
+        after = RESIDUAL_RULES[config.residual].update(x, remember, residual, config)
         yield name, *(xp.reshape(state, (-1, config.d_model)) for state in (x, written[0]))
         x = after
 

@@ -1,7 +1,8 @@
 """Architectures: a decoder, and the choice of its residual rule."""
 
 from .config import TransformerConfig
-from .decoder import hidden_states, init_transformer, transformer
+from .decoder import hidden_states, transformer
+from .parameters import init_transformer
 from .profiling import profile_admin
 from .rules import RESIDUAL_RULES, ResidualRule
 

@@ -1,46 +1,55 @@
 """The settings of a decoder."""
 
+import math
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 
 from mgt_np.arrays.checks import one_of
 from mgt_np.layers import MHC_CONVENTIONS
 from mgt_np.layers.activations import ACTIVATIONS
 
 from .rules import RESIDUAL_RULES
-
-_SIZES = ("vocab_size", "d_model", "n_heads", "d_ff", "max_tokens")
-_SIZES += ("ddl_value_channels", "ddl_kernel_size")
-_SIZES_FROM_0 = ("n_layers", "ddl_beta_hidden")
+from .rules.admin import OMEGA_SQUARED
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
-    """The settings of a decoder: sizes, the residual rule, and the rule's own options.
+    """The settings of a decoder: sizes, the residual rule, and the rules' own options.
 
     `weight_scale` is the standard deviation of every weight matrix, or "lecun" for 1/√fan_in;
     `embedding_scale` that of token and position vectors. `dtype` is "float64" or "float32".
     `checkpoint_every` = k keeps one state in k blocks for the backward pass of `transformer` and
     computes the rest a second time; None keeps everything.
-    Options of MGT: λ, ε and the initial α and b_β of β = λ tanh(x W_β + b_β) + ε, and whether β is
-    one number per "token" or per "channel". The paper gives no values for them; the defaults are
-    ours (see `init_mgt_residual`).
-    Options of the baselines: where they are None, the value at this depth that we know as their
-    paper's (each rule's file says how well). DeepNorm's α and its gain on initial weights, sub-LN's
-    gain, the factor of `scaled_residual`, the initial λ of LayerScale and α of ReZero (0, the
-    paper's), and BranchNorm's α_t, a number in [0, 1] that stands for the stage of training; its
-    0.1 is ours.
-    Options of DDL: the gate's β₀ (1 in the authors' code) and hidden width (0 for one layer);
-    `ddl_v_form` "linear" (the paper, default) or "sigmoid4" for 4σ(·) (the code); `ddl_v_from`,
-    what v reads: the normed "context" (the paper, default) or the "state" (the code);
-    `ddl_erase=False` for the control that writes only. Of `ddl_expanded` alone: how many value
-    channels (4 in both), and whether the compressor reads "channels" (our default: the paper
-    reports both) or "tokens", the last `ddl_kernel_size` of them (4 in the code).
-    Options of the rules with several streams: their number `n_streams`; `hc_dynamic` lets HC's
-    coefficients depend on the state, `hc_output_gain` scales its initial W_o and W_2;
-    `mhc_convention` is a name in `MHC_CONVENTIONS`, `mhc_iters` replaces its number of Sinkhorn
-    iterations. Four streams and dynamic coefficients are the papers'.
-    Raises ValueError for a setting out of range or unknown.
+
+    Options, by rule; each rule's file says what its paper and its authors' code have:
+    mgt           λ, ε and the initial α and b_β of β = λ tanh(x W_β + b_β) + ε, and whether β is
+                  one number per "token" or per "channel". The paper gives no values; the defaults
+                  are ours (see `init_mgt_residual`).
+    deepnorm      α, and the gain on initial weights; None for the paper's at this depth.
+    branchnorm    α_t, a number in [0, 1] that stands for the stage of training; 0.1 is ours.
+    admin         `admin_omega`: None for ω = 1 until `profile_admin`; "O(logn)", "O(n)" or "O(1)"
+                  for admin-torch's ω, which needs no data.
+    sub_ln        the gain on initial weights; None for the paper's at this depth.
+    scaled_residual  the factor; None for 1/√L.
+    layerscale    the initial λ; None for the paper's at this depth.
+    rezero        the initial α (0, the paper's); `rezero_shared=False` for one α a sub-layer where
+                  the authors' code has one a block.
+    ddl           the gate's β₀ (1 in the authors' code) and hidden width (0 for one layer);
+                  `ddl_v_form` "linear" (the paper, default) or "sigmoid4" for 4σ(·) (the code);
+                  `ddl_v_from`, what v reads: the normed "context" (the paper, default) or the
+                  "state" (the code); `ddl_erase=False` for the control that writes only; the ε of
+                  its RMS norms (1e-5 in the code), and whether the last norm is "layer" (default)
+                  or "rms" (the code).
+    ddl_expanded  all of ddl's but the last, which is "rms"; how many value channels (4 in paper
+                  and code); whether the compressor reads "channels" (our default: the paper
+                  reports both) or "tokens", the last `ddl_kernel_size` of them (4 in the code).
+    hc            the number of streams (4 in the paper); `hc_dynamic=False` for coefficients that
+                  do not depend on the state; `hc_output_gain` scales the initial W_o and W_2.
+    mhc           the number of streams; `mhc_convention`, a name in `MHC_CONVENTIONS`; `mhc_iters`
+                  replaces its number of Sinkhorn iterations.
+
+    NumPy's numbers are taken as Python's. Raises ValueError for a setting that is of another kind,
+    not finite, out of range or unknown.
     """
 
     vocab_size: int
@@ -64,15 +73,19 @@ class TransformerConfig:
     deepnorm_alpha: float | None = None
     deepnorm_gain: float | None = None
     branchnorm_alpha: float = 0.1
+    admin_omega: str | None = None
     sub_ln_gain: float | None = None
     scaled_residual_factor: float | None = None
     layerscale_lam: float | None = None
     rezero_alpha: float = 0.0
+    rezero_shared: bool = True
     ddl_beta_init: float = 1.0
     ddl_beta_hidden: int = 0
     ddl_v_form: str = "linear"
     ddl_v_from: str = "context"
     ddl_erase: bool = True
+    ddl_norm_eps: float = 1e-6
+    ddl_final_norm: str = "layer"
     ddl_value_channels: int = 4
     ddl_compressor: str = "channels"
     ddl_kernel_size: int = 4
@@ -83,66 +96,134 @@ class TransformerConfig:
     mhc_iters: int | None = None
 
     def __post_init__(self):
-        for name in (*_SIZES, *_SIZES_FROM_0):
-            least, size = int(name not in _SIZES_FROM_0), getattr(self, name)
-            if not isinstance(size, Integral) or size < least:
-                raise ValueError(f"expected {name} to be an integer ≥ {least}, got {size!r}")
-            object.__setattr__(self, name, int(size))
-        every = self.checkpoint_every
-        if every is not None and not (isinstance(every, Integral) and every >= 1):
-            raise ValueError(f"expected checkpoint_every to be an integer ≥ 1, got {every!r}")
+        for name, kind in _KINDS.items():
+            try:
+                value = kind(name, getattr(self, name))
+            except ValueError as error:
+                raise ValueError(f"TransformerConfig: {error}") from None
+            object.__setattr__(self, name, value)
         if self.d_model % self.n_heads:
             raise ValueError(
-                f"expected n_heads to divide d_model {self.d_model}, got {self.n_heads}"
+                f"TransformerConfig: expected n_heads to divide d_model {self.d_model}, "
+                f"got {self.n_heads}"
             )
-        one_of(RESIDUAL_RULES, residual=self.residual)
-        # numpy.float32 and torch.float32 are other people's names of the same dtype
-        name = str(getattr(self.dtype, "__name__", self.dtype)).rpartition(".")[2]
-        object.__setattr__(self, "dtype", name)
-        one_of(("float32", "float64"), dtype=self.dtype)
-        one_of(ACTIVATIONS, activation=self.activation)
-        if self.weight_scale != "lecun" and not _is_scale(self.weight_scale):
-            raise ValueError(
-                f"expected weight_scale to be 'lecun' or a number ≥ 0, got {self.weight_scale!r}"
-            )
-        if not _is_scale(self.embedding_scale):
-            raise ValueError(
-                f"expected embedding_scale to be a number ≥ 0, got {self.embedding_scale!r}"
-            )
-        one_of(("token", "channel"), mgt_beta_per=self.mgt_beta_per)
-        for name in (
-            "deepnorm_alpha",
-            "deepnorm_gain",
-            "sub_ln_gain",
-            "scaled_residual_factor",
-            "layerscale_lam",
-        ):
-            given = getattr(self, name)
-            if given is not None and not _is_scale(given):
-                raise ValueError(f"expected {name} to be None or a number ≥ 0, got {given!r}")
-        if not _is_scale(self.branchnorm_alpha) or self.branchnorm_alpha > 1:
-            raise ValueError(
-                f"expected branchnorm_alpha to be a number in [0, 1], got {self.branchnorm_alpha!r}"
-            )
-        one_of(("linear", "sigmoid4"), ddl_v_form=self.ddl_v_form)
-        one_of(("context", "state"), ddl_v_from=self.ddl_v_from)
-        one_of(("channels", "tokens"), ddl_compressor=self.ddl_compressor)
-        if not _is_scale(self.ddl_beta_init) or self.ddl_beta_init > 2:
-            raise ValueError(f"expected ddl_beta_init in [0, 2], got {self.ddl_beta_init!r}")
-        for name, least in (("n_streams", 1), ("mhc_iters", 0)):
-            number = getattr(self, name)
-            if number is None and name == "mhc_iters":
-                continue
-            if not isinstance(number, Integral) or number < least:
-                raise ValueError(f"expected {name} to be an integer ≥ {least}, got {number!r}")
-            object.__setattr__(self, name, int(number))
-        one_of((True, False), hc_dynamic=self.hc_dynamic)
-        if not _is_scale(self.hc_output_gain):
-            raise ValueError(
-                f"expected hc_output_gain to be a number ≥ 0, got {self.hc_output_gain!r}"
-            )
-        one_of(MHC_CONVENTIONS, mhc_convention=self.mhc_convention)
 
 
-def _is_scale(scale):
-    return isinstance(scale, int | float) and scale >= 0
+# ---- kinds of settings: functions of a name and a value, which return what is kept or raise
+
+
+def _whole(least, also=()):
+    """An integer, at least `least`, or a value in `also`."""
+    said = _said(also, f"an integer ≥ {least}")
+
+    def kind(name, value):
+        if isinstance(value, str | None) and value in also:
+            return value
+        if not _is_number(value, Integral) or value < least:
+            raise ValueError(f"expected {name} to be {said}, got {value!r}")
+        return int(value)
+
+    return kind
+
+
+def _number(least=-math.inf, most=math.inf, also=()):
+    """A finite number in [least, most], or a value in `also`."""
+    bounds = f" ≥ {least}" if math.isfinite(least) else ""
+    bounds = f" in [{least}, {most}]" if math.isfinite(most) else bounds
+    said = _said(also, f"a finite number{bounds}")
+
+    def kind(name, value):
+        if isinstance(value, str | None) and value in also:
+            return value
+        if not _is_number(value, Real) or not _is_finite(value) or not least <= value <= most:
+            raise ValueError(f"expected {name} to be {said}, got {value!r}")
+        return int(value) if isinstance(value, Integral) else float(value)
+
+    return kind
+
+
+def _name(*options):
+    """One of these names."""
+
+    def kind(name, value):
+        if not isinstance(value, str | None):  # an array would be compared entry by entry
+            value = repr(value)
+        one_of(options, **{name: value})
+        return value
+
+    return kind
+
+
+def _flag(name, value):
+    numpys = str(getattr(value, "dtype", "")) == "bool" and value.shape == ()
+    if isinstance(value, bool) or numpys:
+        return bool(value)
+    raise ValueError(f"expected {name} to be True or False, got {value!r}")
+
+
+def _dtype(name, value):
+    # numpy.float32 and torch.float32 are other people's names of the same dtype
+    value = str(getattr(value, "__name__", value)).rpartition(".")[2]
+    return _name("float32", "float64")(name, value)
+
+
+def _said(also, kind):
+    return " or ".join([*map(repr, also), kind])
+
+
+def _is_number(value, kind):
+    """Whether it is a number of Python's or NumPy's; True and False are none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _is_finite(value):
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float can hold
+        return False
+
+
+_KINDS = {
+    "vocab_size": _whole(1),
+    "d_model": _whole(1),
+    "n_heads": _whole(1),
+    "n_layers": _whole(0),
+    "d_ff": _whole(1),
+    "max_tokens": _whole(1),
+    "residual": _name(*RESIDUAL_RULES),
+    "dtype": _dtype,
+    "activation": _name(*ACTIVATIONS),
+    "causal": _flag,
+    "weight_scale": _number(0, also=("lecun",)),
+    "embedding_scale": _number(0),
+    "checkpoint_every": _whole(1, also=(None,)),
+    "mgt_lam": _number(),
+    "mgt_eps": _number(),
+    "mgt_alpha": _number(),
+    "mgt_b_beta": _number(),
+    "mgt_beta_per": _name("token", "channel"),
+    "deepnorm_alpha": _number(0, also=(None,)),
+    "deepnorm_gain": _number(0, also=(None,)),
+    "branchnorm_alpha": _number(0, 1),
+    "admin_omega": _name(None, *OMEGA_SQUARED),
+    "sub_ln_gain": _number(0, also=(None,)),
+    "scaled_residual_factor": _number(0, also=(None,)),
+    "layerscale_lam": _number(0, also=(None,)),
+    "rezero_alpha": _number(),
+    "rezero_shared": _flag,
+    "ddl_beta_init": _number(0, 2),
+    "ddl_beta_hidden": _whole(0),
+    "ddl_v_form": _name("linear", "sigmoid4"),
+    "ddl_v_from": _name("context", "state"),
+    "ddl_erase": _flag,
+    "ddl_norm_eps": _number(0),
+    "ddl_final_norm": _name("layer", "rms"),
+    "ddl_value_channels": _whole(1),
+    "ddl_compressor": _name("channels", "tokens"),
+    "ddl_kernel_size": _whole(1),
+    "n_streams": _whole(1),
+    "hc_dynamic": _flag,
+    "hc_output_gain": _number(0),
+    "mhc_convention": _name(*MHC_CONVENTIONS),
+    "mhc_iters": _whole(0, also=(None,)),
+}

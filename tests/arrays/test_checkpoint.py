@@ -117,5 +117,5 @@ def test_all_but_the_last_segment_are_computed_twice(monkeypatch):
 
 @pytest.mark.parametrize("every", [0, -1, 1.5, "2"])
 def test_an_interval_that_is_none_is_refused(every):
-    with pytest.raises(ValueError, match="checkpoint_every to be an integer ≥ 1, got"):
+    with pytest.raises(ValueError, match="checkpoint_every to be None or an integer ≥ 1, got"):
         model("pre_ln", checkpoint_every=every)

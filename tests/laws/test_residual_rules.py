@@ -15,6 +15,7 @@ from mgt_np import (
     hidden_states,
     init_transformer,
     layer_norm,
+    rms_norm,
     transformer,
     value_and_grad,
 )
@@ -72,7 +73,8 @@ def test_logits_are_read_from_the_last_state(config, rng):
     last = hidden_states(params, TOKENS, config)[-1]
     assert ("final_norm" in params) == RESIDUAL_RULES[config.residual].final_norm
     if "final_norm" in params:
-        last = layer_norm(last, **params["final_norm"])
+        norm = rms_norm if config.residual == "ddl_expanded" else layer_norm
+        last = norm(last, **params["final_norm"])
     logits = transformer(params, TOKENS, config)
     assert logits.shape == (2, 5, 11)
     np.testing.assert_allclose(logits, last @ params["W_out"], rtol=1e-14, atol=1e-14)

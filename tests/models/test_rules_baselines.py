@@ -46,6 +46,15 @@ def replaced(params, name, value):
     return params | {"blocks": blocks}
 
 
+def norms_alone(params):
+    """The parameters of a rule whose connections have a norm and nothing else."""
+    blocks = [
+        block | {f"{sub}_residual": {"norm": block[f"{sub}_residual"]["norm"]} for sub in SUBLAYERS}
+        for block in params["blocks"]
+    ]
+    return params | {"blocks": blocks}
+
+
 def residuals(params, name):
     return [block[f"{sub}_residual"][name] for block in params["blocks"] for sub in SUBLAYERS]
 
@@ -66,11 +75,12 @@ def test_limits_that_are_another_rule_exactly(residual, limit, options, filled, 
     for name, value in filled.items():
         params = replaced(params, name, value)
     for f in (hidden_states, transformer):
-        got, expected = f(params, TOKENS, config), f(params, TOKENS, of_rule(limit))
+        got, expected = f(params, TOKENS, config), f(norms_alone(params), TOKENS, of_rule(limit))
         assert np.array_equal(got, expected)
     default = init_transformer(np.random.default_rng(0), of_rule(residual))
-    started = [hidden_states(default, TOKENS, of_rule(name))[-1] for name in (residual, limit)]
-    assert (residual == "admin") == np.array_equal(*started)  # ω = 1 until it is profiled
+    started = hidden_states(default, TOKENS, of_rule(residual))[-1]
+    expected = hidden_states(norms_alone(default), TOKENS, of_rule(limit))[-1]
+    assert (residual == "admin") == np.array_equal(started, expected)  # ω = 1 until profiled
 
 
 def test_rezero_starts_as_the_identity(rng):
@@ -78,6 +88,8 @@ def test_rezero_starts_as_the_identity(rng):
     states = hidden_states(init_transformer(rng, config), TOKENS, config)
     assert np.array_equal(states, np.broadcast_to(states[0], states.shape))
     started = init_transformer(rng, of_rule("rezero", rezero_alpha=0.4))
+    assert [block["residual"]["alpha"] for block in started["blocks"]] == [0.4] * 3
+    started = init_transformer(rng, of_rule("rezero", rezero_alpha=0.4, rezero_shared=False))
     assert residuals(started, "alpha") == [0.4] * 6
 
 
@@ -213,12 +225,12 @@ def test_an_inner_function_that_does_nothing_changes_nothing(rng):
 )
 def test_options_out_of_range_are_refused(name):
     for value in (-1.0, "big", math.nan):
-        with pytest.raises(ValueError, match=f"expected {name} to be None or a number ≥ 0, got"):
+        with pytest.raises(ValueError, match=f"expected {name} to be None or a finite number ≥ 0"):
             of_rule("deepnorm", **{name: value})
     assert getattr(of_rule("deepnorm", **{name: 0}), name) == 0
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, None, math.nan])
 def test_the_stage_of_branchnorm_is_in_0_to_1(value):
-    with pytest.raises(ValueError, match=r"expected branchnorm_alpha to be a number in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"branchnorm_alpha to be a finite number in \[0, 1\]"):
         of_rule("branchnorm", branchnorm_alpha=value)

@@ -45,7 +45,7 @@ def test_hyper_connections_start_as_pre_ln_on_every_library(library):
     np.testing.assert_allclose(host(got), hidden_states(theirs, TOKENS, pre_ln), atol=1e-12)
 
 
-def test_mhc_starts_near_pre_ln_and_with_static_coefficients_at_it():
+def test_mhc_starts_near_pre_ln_and_with_alpha_0_at_it():
     config = of_rule("mhc")
     expected = both(of_rule("pre_ln"))[0]
     near = both(config)[0]
@@ -55,7 +55,9 @@ def test_mhc_starts_near_pre_ln_and_with_static_coefficients_at_it():
     for block in params["blocks"]:
         for name in ("attention_residual", "feed_forward_residual"):
             connection = block[name]["connection"]
-            block[name]["connection"] = {k: v for k, v in connection.items() if k[0] == "b"}
+            block[name]["connection"] = connection | {
+                f"alpha_{part}": np.zeros(()) for part in ("pre", "post", "res")
+            }
     np.testing.assert_allclose(hidden_states(params, TOKENS, config), expected, atol=1e-12)
 
 

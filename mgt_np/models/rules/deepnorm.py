@@ -1,16 +1,15 @@
 """DeepNorm (Wang et al., 2203.00555): post-LN with the state scaled up and the weights down.
 
-α and the gain are those of the authors' code for an encoder alone of M blocks; that a decoder alone
-has the same is what we remember.
+α and the gain are those of the authors' code (microsoft/torchscale, 4d1e0e8) for one stack of M
+blocks, encoder or decoder; a pair of both has other constants. The paper applies the gain to
+weights drawn as Xavier's, and 1 to W_q and W_k; the authors' code draws PyTorch's default for
+linear layers, and scales the biases too, which here start at 0. Here `weight_scale` says what is
+drawn.
 """
 
-from mgt_np.layers import init_layer_norm, layer_norm
+from mgt_np.layers import layer_norm
 
-from .rule import ResidualRule
-
-
-def init(rng, config):
-    return {"norm": init_layer_norm(config.d_model, dtype=config.dtype)}
+from .rule import ResidualRule, init_norm
 
 
 def alpha(config):
@@ -20,7 +19,7 @@ def alpha(config):
 
 
 def gains(config):
-    """(8M)^−¼ on W_v, W_o, W_1 and W_2: in the authors' code on weights drawn as Xavier's."""
+    """(8M)^−¼ on W_v, W_o, W_1 and W_2, for M blocks."""
     given = config.deepnorm_gain
     gain = (8.0 * config.n_layers) ** -0.25 if given is None else given
     return dict.fromkeys(("W_v", "W_o", "W_1", "W_2"), gain)
@@ -31,4 +30,4 @@ def update(x, sublayer, params, config):
     return layer_norm(alpha(config) * x + sublayer(x), **params["norm"])
 
 
-DEEPNORM = ResidualRule("x' = LN(αx + F(x))", init, update, final_norm=False, gains=gains)
+DEEPNORM = ResidualRule("x' = LN(αx + F(x))", init_norm, update, final_norm=False, gains=gains)

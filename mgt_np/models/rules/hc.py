@@ -1,9 +1,9 @@
 """Hyper-connections (Zhu et al., 2409.19606): n streams, free coefficients, pre-LN at the start.
 
-The paper sums the streams at the end; here their mean is read, which the final norm makes the same
-up to its ε, and which lets the states be compared with those of one stream. It lets sub-layer k
-read stream k mod n first; here that stream is drawn. It also scales the initial output projections
-by √n, in a direction that we could not make out: `hc_output_gain`, 1 by default, which is ours.
+Sub-layer k reads stream k mod n first, as in the paper. The paper sums the streams at the end; here
+their mean is read, which the final norm makes the same up to its ε, and which lets the states be
+compared with those of one stream. It also scales the initial output projections by √n, in a
+direction that we could not make out: `hc_output_gain`, 1 by default, which is ours.
 """
 
 from mgt_np.layers import (
@@ -20,8 +20,10 @@ from .rule import ResidualRule
 _STATIC = ("A_m", "B", "A_r")
 
 
-def init(rng, config):
-    params = init_hyper_connection(rng, config.n_streams, config.d_model, dtype=config.dtype)
+def init(rng, config, index):
+    params = init_hyper_connection(
+        rng, config.n_streams, config.d_model, index=index, dtype=config.dtype
+    )
     if not config.hc_dynamic:
         params = {name: params[name] for name in _STATIC}
     return {"norm": init_layer_norm(config.d_model, dtype=config.dtype), "connection": params}
@@ -42,6 +44,6 @@ HC = ResidualRule(
     update,
     final_norm=True,
     expand=lambda x, config: expand_streams(x, n=config.n_streams),
-    read=lambda X, config: reduce_streams(X, reduction="mean"),
+    read=lambda X, params, config: reduce_streams(X, reduction="mean"),
     gains=lambda config: dict.fromkeys(("W_o", "W_2"), config.hc_output_gain),
 )

@@ -1,8 +1,8 @@
 """MGT (2601.01014) and the two ablations of its protocol.
 
-Where secondary texts place a layer norm before the sub-layer, V_raw = F(LN(x)), so do we. What
-"+mHC only" and "+DDL only" leave out is not written anywhere that we could read; here the first
-keeps the gate with β = 1 and α = 0, the second keeps β and α with a gate of 1.
+V_raw = F(LN(x)): secondary texts place a layer norm before the sub-layer, and so do we. What "+mHC
+only" and "+DDL only" leave out is written nowhere that we could read; here the first keeps the gate
+with β = 1 and α = 0, the second keeps β and α with a gate of 1.
 """
 
 from mgt_np.layers import (
@@ -22,7 +22,7 @@ _DELTA = ("W_beta", "b_beta", "alpha")
 
 
 def _init(*names):
-    def init(rng, config):
+    def init(rng, config, index):
         update = init_mgt_residual(
             rng,
             config.d_model,

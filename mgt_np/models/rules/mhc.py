@@ -18,7 +18,7 @@ from mgt_np.layers import (
 from .rule import ResidualRule
 
 
-def init(rng, config):
+def init(rng, config, index):
     return {
         "norm": init_layer_norm(config.d_model, dtype=config.dtype),
         "connection": init_mhc_coefficients(
@@ -47,5 +47,5 @@ MHC = ResidualRule(
     update,
     final_norm=True,
     expand=lambda x, config: expand_streams(x, n=config.n_streams),
-    read=lambda X, config: reduce_streams(X, reduction="mean"),
+    read=lambda X, params, config: reduce_streams(X, reduction="mean"),
 )

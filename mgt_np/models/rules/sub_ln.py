@@ -1,7 +1,10 @@
 """Sub-LN (Magneto, Wang et al., 2210.06423): pre-LN with a second norm inside each sub-layer.
 
-It stands before the last weights, W_o or W_2. The gains are those of the authors' code for a
-decoder alone; as layer norm takes no notice of scale, those on W_v and W_1 change gradients only.
+It stands before the last weights, W_o or W_2: on the joined heads, and on the hidden features
+behind the activation. The gains are those of the authors' code (microsoft/torchscale, 4d1e0e8) for
+one stack of blocks, encoder or decoder. As a layer norm does not depend on the scale of its input
+(up to its ε), the gain on W_v changes gradients only. So does the gain on W_1 if the activation is
+homogeneous, as ReLU is; with GELU it changes the function, by 7 % at 12 blocks.
 """
 
 import math
@@ -9,11 +12,7 @@ from functools import partial
 
 from mgt_np.layers import init_layer_norm, layer_norm
 
-from .rule import ResidualRule
-
-
-def init(rng, config):
-    return {"norm": init_layer_norm(config.d_model, dtype=config.dtype)}
+from .rule import ResidualRule, init_norm
 
 
 def init_inner(d, config):
@@ -35,7 +34,7 @@ def update(x, sublayer, params, config):
 
 SUB_LN = ResidualRule(
     "x' = x + F(LN(x)) with F(z) = LN(heads or hidden(z)) W_o or W_2",
-    init,
+    init_norm,
     update,
     final_norm=True,
     init_inner=init_inner,

@@ -1,0 +1,116 @@
+"""One source under other people's transformations: JAX's jit and vmap, PyTorch's tape and compiler.
+
+Under each, every residual rule gives the loss and the gradients that it gives by itself, whether
+its parameters are arguments or closed over.
+"""
+
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+
+from mgt_np import (
+    RESIDUAL_RULES,
+    TransformerConfig,
+    cross_entropy,
+    init_transformer,
+    transformer,
+    value_and_grad,
+)
+from mgt_np.arrays import leaves_with_paths, to_host, tree_map
+
+each_rule = pytest.mark.parametrize("rule", RESIDUAL_RULES)
+
+
+def model(rule):
+    """The config, moved parameters and tokens of a small decoder, and its loss and gradients."""
+    config = TransformerConfig(
+        vocab_size=11, d_model=8, n_heads=2, n_layers=1, d_ff=12, max_tokens=6, residual=rule
+    )
+    rng = np.random.default_rng(0)
+    params = tree_map(
+        lambda x: x + 0.3 * rng.standard_normal(x.shape), init_transformer(rng, config)
+    )
+    tokens = rng.integers(0, 11, (2, 6))
+
+    def loss(params, tokens):
+        return cross_entropy(transformer(params, tokens[..., :-1], config), tokens[..., 1:])
+
+    return config, params, tokens, loss, value_and_grad(loss)(params, tokens)
+
+
+def agree(got, expected):
+    found = dict(leaves_with_paths(got))  # JAX sorts the keys of its dicts
+    for path, x in leaves_with_paths(expected):
+        np.testing.assert_allclose(to_host(found.pop(path)), x, rtol=0, atol=1e-12, err_msg=path)
+    assert found == {}
+
+
+@pytest.fixture
+def jax():
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    with jax.enable_x64(True):
+        yield jax
+
+
+def on_jax(jax, tree):
+    return tree_map(jax.numpy.asarray, tree)
+
+
+@each_rule
+def test_jax_compiles_and_differentiates_each_rule(rule, jax):
+    _, params, tokens, loss, expected = model(rule)
+    step = jax.jit(jax.value_and_grad(loss))
+    agree(list(step(on_jax(jax, params), on_jax(jax, tokens))), list(expected))
+
+
+@each_rule
+def test_jax_compiles_each_rule_with_its_weights_closed_over(rule, jax):
+    _, params, tokens, loss, (value, _) = model(rule)
+    params, tokens = on_jax(jax, (params, tokens))
+    agree([jax.jit(lambda tokens: loss(params, tokens))(tokens)], [value])
+
+
+@each_rule
+def test_jax_maps_each_rule_over_sequences(rule, jax):
+    config, params, tokens, _, _ = model(rule)
+    expected = transformer(params, tokens, config)
+    params, tokens = on_jax(jax, (params, tokens))
+    agree([jax.vmap(lambda row: transformer(params, row, config))(tokens)], [expected])
+
+
+@pytest.fixture
+def torch():
+    return pytest.importorskip("torch", reason="PyTorch is not installed")
+
+
+def on_torch(torch, tree):
+    return tree_map(torch.as_tensor, tree)
+
+
+def tracked(torch, params):
+    return tree_map(lambda x: torch.as_tensor(x).clone().requires_grad_(), params)
+
+
+@each_rule
+def test_pytorch_differentiates_each_rule_by_its_own_tape(rule, torch):
+    _, params, tokens, loss, (value, gradients) = model(rule)
+    params, tokens = tracked(torch, params), on_torch(torch, tokens)
+    of_torch = loss(params, tokens)
+    of_torch.backward()
+    agree([of_torch.detach()], [value])
+    agree(tree_map(lambda x: x.grad, params), gradients)
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="no C++ compiler")
+def test_pytorch_compiles_mgt(torch):
+    _, params, tokens, loss, (value, gradients) = model("mgt")
+    params, tokens = tracked(torch, params), on_torch(torch, tokens)
+    torch.compiler.reset()
+    with warnings.catch_warnings():  # of caches that it does not look into
+        warnings.simplefilter("ignore")
+        of_torch = torch.compile(lambda tokens: loss(params, tokens))(tokens)
+        of_torch.backward()
+    agree([of_torch.detach()], [value])
+    agree(tree_map(lambda x: x.grad, params), gradients)
