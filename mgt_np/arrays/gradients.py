@@ -2,8 +2,8 @@
 
 import functools
 import itertools
+import threading
 import warnings
-from contextlib import contextmanager
 
 import numpy as np
 from array_api_compat import is_writeable_array
@@ -22,19 +22,20 @@ def value_and_grad(fun):
     `params` is an array or any nesting of dicts, lists and tuples of real floating arrays; the
     gradient has the same nesting, dtypes and devices. `fun` returns one number. The cost is that of
     `fun` and one walk over its nodes, however many leaves there are, and the result can be
-    differentiated again.
+    differentiated again, and threads may take gradients beside each other.
 
     Raises TypeError for a leaf that is no floating array, and for a result that is no single
-    floating number. A result that does not depend on `params` has gradient zero, with a warning.
+    floating number; ValueError for a tree that contains itself. A result that does not depend on
+    `params` has gradient zero, with a warning.
     """
 
     @functools.wraps(fun)
     def value_and_gradient(params, *args, **kwargs):
         leaves = _floating_leaves(params)
         roots = [VJPNode.new_root() for _ in leaves]
-        with _new_trace() as trace:
-            boxes = map(box, leaves, itertools.repeat(trace), roots)
-            result = fun(rebuild(params, boxes), *args, **kwargs)
+        trace = _new_level()
+        boxes = map(box, leaves, itertools.repeat(trace), roots)
+        result = fun(rebuild(params, boxes), *args, **kwargs)
         if not (isbox(result) and result._trace == trace):
             _check_scalar(result)
             warnings.warn("the result does not depend on the parameters", stacklevel=2)
@@ -48,10 +49,10 @@ def value_and_grad(fun):
 
 
 def pull_back(fun, leaves, g):
-    """The gradients of `fun(leaves)`, an array, given the gradient `g` of that array."""
+    """Return the gradients of `fun(leaves)`, an array, given the gradient `g` of that array."""
     roots = [VJPNode.new_root() for _ in leaves]
-    with _new_trace() as trace:
-        result = fun([box(x, trace, root) for x, root in zip(leaves, roots, strict=True)])
+    trace = _new_level()
+    result = fun([box(x, trace, root) for x, root in zip(leaves, roots, strict=True)])
     if not (isbox(result) and result._trace == trace):  # it depends on none of them
         return [vspace(x).zeros() for x in leaves]
     found = _backward(g, result._node, roots)
@@ -72,14 +73,23 @@ def grad(fun):
     return gradient
 
 
-@contextmanager
-def _new_trace():
-    top = trace_stack.top
-    try:
-        with trace_stack.new_trace() as trace:
-            yield trace
-    finally:
-        trace_stack.top = top  # autograd does not, if an error is raised
+_LEVEL_LOCK = threading.Lock()
+_latest_level = -1
+
+
+def _new_level():
+    """Return the level of a new trace, above that of every trace begun so far, in any thread.
+
+    An inner trace must have a higher level than those around it. autograd counts its own up and
+    down in one number that all threads share, so that a thread that ends a trace lowers the next
+    level of the others. These levels are never given twice: nothing has to be undone when a trace
+    ends, by an error or not. autograd's number is raised along, so that its own gradients nest in
+    ours, and ours in its own; beside another thread, those that it counts itself keep its defect.
+    """
+    global _latest_level
+    with _LEVEL_LOCK:
+        _latest_level = trace_stack.top = max(_latest_level, trace_stack.top) + 1
+        return _latest_level
 
 
 def _floating_leaves(params):
@@ -109,9 +119,9 @@ def _check_scalar(value):
 
 
 def _backward(g, end, roots):
-    """The gradients at `roots` (None where nothing arrives), children before parents.
+    """Return the gradients at `roots`, None where nothing arrives; children come before parents.
 
-    The tape is used up on the way: a node's arrays are free once its gradient is passed on.
+    The tape is used up on the way: a node's arrays are freed once its gradient is passed on.
     """
     arrived = {end: (g, False)}
     for node in _in_order(end):
@@ -122,7 +132,7 @@ def _backward(g, end, roots):
 
 
 def _in_order(end):
-    """The nodes with parents from which `end` was made, each after all that was made of it."""
+    """Yield the nodes with parents from which `end` was made, each after all its children."""
     n_children, todo = {}, [end]
     while todo:
         node = todo.pop()
@@ -143,7 +153,7 @@ def _in_order(end):
 
 
 def _add(arrived, g):
-    """autograd's `add_outgrads`, made short for the most frequent arrays."""
+    """Add as autograd's `add_outgrads` does, by a shorter way for NumPy arrays."""
     if type(g) is np.ndarray:
         if arrived is None:
             return g, False
@@ -154,7 +164,7 @@ def _add(arrived, g):
 
 
 def _as_gradients(leaves, gradients):
-    """Each gradient in the dtype of its leaf, and in memory of its own that may be written to."""
+    """Yield each gradient in its leaf's dtype, in memory of its own that may be written to."""
     seen = set()
     for leaf, g in zip(leaves, gradients, strict=True):
         if g is None:
