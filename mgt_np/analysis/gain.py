@@ -43,7 +43,7 @@ def amin_gain(H: "... n≥1 n") -> "Gain of ...":
 
 @layer(n="streams")
 def composite_mixing(H: "L≥1 ... n≥1 n", *, backward: "bool" = False) -> "L ... n n":
-    """Return the products of the mixing matrices of a stack, as the state or the gradient meets them.
+    """Return the products of the mixing matrices of a stack of layers, one for each layer.
 
         P_l = H_l H_{l−1} ⋯ H_1,  or with `backward`  Q_l = H_L H_{L−1} ⋯ H_l       (mHC, eq. 4)
 

@@ -27,11 +27,12 @@ def matrix_rank(
 
         rank X = #{i : σᵢ > rtol σ₁}
 
-    Integers in [0, min(N, d)]: no gradient. `center` says of what: None is X itself; "tokens" subtracts the mean token, which gives the affine rank, the
-    dimension of the flat through all tokens; "features" subtracts from each token the mean of its
-    features, X(I − 11ᵀ/d), as layer norm does. σ are the singular values after centring, σ₁ the
-    largest before, since that is what centring rounds: equal tokens have affine rank 0.
-    Affine rank ≤ rank ≤ affine rank + 1, equal where the flat goes through the origin.
+    Integers in [0, min(N, d)]: no gradient. `center` says of what: None is X itself; "tokens"
+    subtracts the mean token, which gives the affine rank, the dimension of the flat through all
+    tokens; "features" subtracts from each token the mean of its features, X(I − 11ᵀ/d), as layer
+    norm does. σ are the singular values after centring, σ₁ the largest before, since that is what
+    centring rounds: equal tokens have affine rank 0. Affine rank ≤ rank ≤ affine rank + 1, equal
+    where the flat goes through the origin.
 
     Layer norm is D X(I − 11ᵀ/d) diag(gain) + 1 biasᵀ with D > 0 diagonal. So before its bias, and
     where no gain is zero, it has the rank of the centred features, exactly; the bias only
@@ -80,11 +81,12 @@ def path_tokens(X: "... N d", W: "L H d d", *, skips: "bool" = False) -> "... pa
 
         x_j W_path,    W_path = W¹_{h₁} ⋯ W^L_{h_L}              (Dong et al., 2103.03404, §2)
 
-    W[l, h] = W_V W_O of head h in layer l; there are N Hᴸ rows. `skips=True` adds the identity to each layer's maps, as a skip connection does:
-    N (H+1)ᴸ rows. Whatever its attention weights P, a stack without MLP gives Σ P_path X W_path:
-    its rows are in the span of these. With one head and no skip that is the row space of X W_path;
-    with every W[l, h] a multiple of I it is that of X: the abstract's "linear span of the original
-    embeddings" (2604.23681) in its literal sense. L = 0 gives X.
+    W[l, h] = W_V W_O of head h in layer l; there are N Hᴸ rows. `skips=True` adds the identity to
+    each layer's maps, as a skip connection does: N (H+1)ᴸ rows. Whatever its attention weights P, a
+    stack without MLP gives Σ P_path X W_path: its rows are in the span of these. With one head and
+    no skip that is the row space of X W_path; with every W[l, h] a multiple of I it is that of X:
+    the abstract's "linear span of the original embeddings" (2604.23681) in its literal sense. L = 0
+    gives X.
     """
     xp = array_namespace(X, W)
     n_layers, n_heads = W.shape[:2]
@@ -102,13 +104,14 @@ def head_null_space(
 
         {Z : Σ_h Z_h W_O^h = Z W_O = 0}
 
-    m = H d_k − rank W_o for each token: n tokens have an ambiguity of n m dimensions. Its rows are one basis of many: no gradient.
-    What is known and what is not decides the count. Here W_o is known and the heads Z_h are free
-    (nothing is made of their coming from softmax(·) X W_V). With H d_k independent rows (random
-    W_o, H d_k ≤ d) m = 0: the heads are exactly Z = O W_o⁺. With blocks W_O^h that share one row
-    space of d_k dimensions m = (H−1) d_k: the n(H−1)d_k of 2604.23681, whose own hypotheses could
-    not be read. Where W_o is unknown, so that any contributions (n, d) to the sum will do, it is
-    n(H−1)d. A function of the sum, such as an MLP, has at least the same null space.
+    m = H d_k − rank W_o for each token: n tokens have an ambiguity of n m dimensions. Its rows are
+    one basis of many: no gradient. What is known and what is not decides the count. Here W_o is
+    known and the heads Z_h are free (nothing is made of their coming from softmax(·) X W_V). With H
+    d_k independent rows (random W_o, H d_k ≤ d) m = 0: the heads are exactly Z = O W_o⁺. With
+    blocks W_O^h that share one row space of d_k dimensions m = (H−1) d_k: the n(H−1)d_k of
+    2604.23681, whose own hypotheses could not be read. Where W_o is unknown, so that any
+    contributions (n, d) to the sum will do, it is n(H−1)d. A function of the sum, such as an MLP,
+    has at least the same null space.
     """
     xp, dtype, d_k = array_namespace(W_o), W_o.dtype, W_o.shape[0] // n_heads
     W_o = in_float64(W_o)
@@ -126,8 +129,9 @@ def head_ambiguity(
 
         d_k − (rank W_o − rank W_o without the rows of head h)
 
-    Integers in [0, d_k]: no gradient. It is the dimension of `head_null_space` as seen in head h alone. Hypotheses as there: 0 for H d_k
-    independent rows, d_k where another head's block spans the same rows.
+    Integers in [0, d_k]: no gradient. It is the dimension of `head_null_space` as seen in head h
+    alone. Hypotheses as there: 0 for H d_k independent rows, d_k where another head's block spans
+    the same rows.
     """
     xp, dtype, d_k = array_namespace(W_o), W_o.dtype, W_o.shape[-2] // n_heads
     W_o = in_float64(W_o)

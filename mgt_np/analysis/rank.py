@@ -5,6 +5,8 @@ in float64 where the device has it, since a collapsed state's small singular val
 float32 rounding, and is returned in the dtype of X. None changes when X is scaled.
 """
 
+from contextlib import suppress
+
 from mgt_np.arrays import array_namespace, layer, magnitude
 
 from .tokens import MATRIX
@@ -76,10 +78,8 @@ def participation_ratio(X: "... N≥1 d≥1, finite") -> "...":
 def in_float64(X):
     """Return X over its largest magnitude, in float64 where its device has that."""
     xp = array_namespace(X)
-    try:
+    with suppress(TypeError, ValueError):  # no float64 on this device
         X = xp.astype(X, xp.float64)
-    except (TypeError, ValueError):  # no float64 on this device
-        pass
     return X / magnitude(X, MATRIX)
 
 

@@ -19,7 +19,7 @@ def _sizes(X, rank, n_neighbours):
 def local_tangent_basis(
     X: "... N≥2 d≥1, finite", *, rank: "int ≥ 1", n_neighbours: "int ≥ 1"
 ) -> "... N d rank":
-    """Return a tangent space at every token: the leading directions of the chords to its neighbours.
+    """Return a tangent space at every token: the leading chords to its neighbours.
 
     The n nearest other tokens x_j of each x_i give the matrix of the x_j − x_i; its first `rank`
     right singular vectors are the basis (local PCA about x_i itself): orthonormal columns, each up

@@ -1,4 +1,6 @@
-"""Replaced by `door.layer`; goes when the last layer has moved there. One equation, two forms: composed, to read and to differentiate twice; fused, to run.
+"""Replaced by `door.layer`; goes when the last layer has moved there.
+
+One equation, two forms: composed, to read and to differentiate twice; fused, to run.
 
 A composed layer is a chain of differentiable functions, each a node on autograd's tape. Its fused
 form is one node: `forward` computes the result and what the gradient needs, `backward` the

@@ -405,9 +405,7 @@ def test_null_spaces_on_every_library(library, rng):
 
 @pytest.mark.parametrize("center", [True, False, "token", 1])
 def test_another_centre_is_refused(center):
-    with pytest.raises(
-        (TypeError, ValueError), match="expected center to be one of 'tokens', 'features', got"
-    ):
+    with pytest.raises((TypeError, ValueError), match="expected center to be one of 'tokens'"):
         matrix_rank(np.ones((3, 4)), center=center)
 
 
@@ -427,9 +425,7 @@ def test_an_rtol_out_of_range_is_refused(rtol):
 def test_what_does_not_fit_is_refused():
     X, W_o = np.ones((3, 4)), np.ones((6, 4))
     for shape in ((), (4,), (0, 4), (3, 0)):
-        with pytest.raises(
-            ValueError, match=r"expected X \(\.\.\. N≥1 d≥1, finite\).*, got shape \("
-        ):
+        with pytest.raises(ValueError, match=r"expected X \(\.\.\. N≥1 d≥1, finite\)"):
             matrix_rank(np.ones(shape))
     with pytest.raises(ValueError, match="expected X to be finite, got NaN or infinity"):
         matrix_rank(np.inf * X)
@@ -452,9 +448,7 @@ def test_what_does_not_fit_is_refused():
         head_null_space(np.ones((2, 6, 4)), n_heads=2)
     for n_heads in (0, 4, -2, 2.0):
         for measure in (head_null_space, head_ambiguity):
-            with pytest.raises(
-                (TypeError, ValueError), match="expected (n_heads|W_o .* with n_heads = )"
-            ):
+            with pytest.raises((TypeError, ValueError), match=r"expected (n_heads|W_o .* n_heads)"):
                 measure(W_o, n_heads=n_heads)
 
 

@@ -128,13 +128,9 @@ def test_errors_name_the_shapes():
     with pytest.raises(ValueError, match="W has L = 2 on axis −4, b has 3"):
         path_bias(W, np.ones((3, 6)))
     for n_heads in (0, 3, 1.5):
-        with pytest.raises(
-            (TypeError, ValueError), match="expected (n_heads|W_v .* with n_heads = )"
-        ):
+        with pytest.raises((TypeError, ValueError), match=r"expected (n_heads|W_v .* n_heads)"):
             head_maps(np.ones((6, 4)), np.ones((4, 6)), n_heads=n_heads)
-    with pytest.raises(
-        ValueError, match=r"expected W_o \(.*\) with n_heads·d_v = 4, got shape \(5"
-    ):
+    with pytest.raises(ValueError, match=r"expected W_o .* with n_heads·d_v = 4, got"):
         head_maps(np.ones((6, 4)), np.ones((5, 6)), n_heads=2)
     with pytest.raises(ValueError, match=r"expected W_[vo] \(.*\), got shape"):
         head_maps(np.ones(4), np.ones((4, 6)), n_heads=2)
