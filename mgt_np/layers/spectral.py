@@ -29,12 +29,10 @@ def spectral_norm(
     xp = array_namespace(W, v)
     if v is None:
         return xp.max(xp.linalg.svdvals(W), axis=-1)
-    scale = magnitude(W, axis=(-2, -1))
-    W = W / scale
     u, v = _iterate(W, v, n_iters)
     if gradient == "fixed vectors":
         u, v = held(u), held(v)
-    return xp.sum(_times(W, v) * u, axis=-1) * scale[..., 0, 0]
+    return xp.sum(_times(W, v) * u, axis=-1)
 
 
 @layer(m="rows", n="columns")
@@ -46,7 +44,7 @@ def power_iteration(W: "... m≥1 n≥1", v: "#... n", *, n_iters: "int ≥ 0" =
     Of length 1, or zero where W v = 0. The part of v along the i-th singular vector shrinks by
     (σᵢ/σ₁)² an iteration; the leading one stays.
     """
-    return _iterate(W / magnitude(W, axis=(-2, -1)), v, n_iters)[1]
+    return _iterate(W, v, n_iters)[1]
 
 
 @layer(m="rows", n="columns")
