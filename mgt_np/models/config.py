@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 
 from mgt_np.arrays.checks import one_of
-from mgt_np.layers import MHC_CONVENTIONS
+from mgt_np.layers import MHC_CONVENTIONS, MHCConvention
 from mgt_np.layers.activations import ACTIVATIONS
 
 from .rules import RESIDUAL_RULES
 from .rules.admin import OMEGA_SQUARED
+from .rules.mhc import NORMS, STARTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +46,12 @@ class TransformerConfig:
                   reports both) or "tokens", the last `ddl_kernel_size` of them (4 in the code).
     hc            the number of streams (4 in the paper); `hc_dynamic=False` for coefficients that
                   do not depend on the state; `hc_output_gain` scales the initial W_o and W_2.
-    mhc           the number of streams; `mhc_convention`, a name in `MHC_CONVENTIONS`; `mhc_iters`
-                  replaces its number of Sinkhorn iterations.
+    mhc           the number of streams; `mhc_convention`, a name in `MHC_CONVENTIONS` or a row like
+                  those; `mhc_iters` replaces its number of Sinkhorn iterations; `mhc_norm` "layer",
+                  "rms" or "none" in front of a sub-layer; `mhc_start` "identity", "transformers" or
+                  "megatron"; `mhc_read_out`, the "mean" of the streams or a learned "head";
+                  `mhc_single_pass=True` for sub-layers that read by the H_pre before theirs, where
+                  the last H_pre is the read-out.
 
     NumPy's numbers are taken as Python's. Raises ValueError for a setting that is of another kind,
     not finite, out of range or unknown.
@@ -92,8 +97,12 @@ class TransformerConfig:
     n_streams: int = 4
     hc_dynamic: bool = True
     hc_output_gain: float = 1.0
-    mhc_convention: str = "paper"
+    mhc_convention: str | MHCConvention = "paper"
     mhc_iters: int | None = None
+    mhc_norm: str = "layer"
+    mhc_start: str = "identity"
+    mhc_read_out: str = "mean"
+    mhc_single_pass: bool = False
 
     def __post_init__(self):
         for name, kind in _KINDS.items():
@@ -106,6 +115,11 @@ class TransformerConfig:
             raise ValueError(
                 f"TransformerConfig: expected n_heads to divide d_model {self.d_model}, "
                 f"got {self.n_heads}"
+            )
+        if self.mhc_single_pass and self.mhc_read_out != "mean":
+            raise ValueError(
+                "TransformerConfig: expected mhc_read_out to be 'mean' with mhc_single_pass, whose "
+                f"last H_pre reads out, got {self.mhc_read_out!r}"
             )
 
 
@@ -167,6 +181,10 @@ def _dtype(name, value):
     return _name("float32", "float64")(name, value)
 
 
+def _convention(name, value):
+    return value if isinstance(value, MHCConvention) else _name(*MHC_CONVENTIONS)(name, value)
+
+
 def _said(also, kind):
     return " or ".join([*map(repr, also), kind])
 
@@ -224,6 +242,10 @@ _KINDS = {
     "n_streams": _whole(1),
     "hc_dynamic": _flag,
     "hc_output_gain": _number(0),
-    "mhc_convention": _name(*MHC_CONVENTIONS),
+    "mhc_convention": _convention,
     "mhc_iters": _whole(0, also=(None,)),
+    "mhc_norm": _name(*NORMS),
+    "mhc_start": _name(*STARTS),
+    "mhc_read_out": _name("mean", "head"),
+    "mhc_single_pass": _flag,
 }

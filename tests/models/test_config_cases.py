@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from mgt_np import TransformerConfig
+from mgt_np import MHCConvention, TransformerConfig
 from mgt_np.models import config as module
 
 SIZES = {"vocab_size": 11, "d_model": 8, "n_heads": 2, "n_layers": 3, "d_ff": 16, "max_tokens": 6}
@@ -20,7 +20,7 @@ of_kind = {
 FLAGS = of_kind[bool]
 WHOLE = [*of_kind[int], *of_kind[int | None]]
 NUMBERS = [*of_kind[float], *of_kind[float | None], *of_kind[str | float]]
-NAMES = [*of_kind[str], *of_kind[str | None]]
+NAMES = [*of_kind[str], *of_kind[str | None], *of_kind[str | MHCConvention]]
 OPTIONAL = [name for kind in (int, float, str) for name in of_kind[kind | None]]
 
 
