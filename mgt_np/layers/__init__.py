@@ -44,7 +44,13 @@ from .hyper_connections import (
 from .linear import embedding, init_linear, linear
 from .loss import cross_entropy
 from .mgt import geometric_update, init_mgt_residual, mgt_beta, mgt_residual, tangent_gate
-from .mhc import MHC_CONVENTIONS, MHCConvention, init_mhc_coefficients, mhc_coefficients
+from .mhc import (
+    init_mhc_coefficients,
+    mhc_coefficients,
+    mhc_connection,
+    mhc_read_coefficients,
+)
+from .mhc_conventions import MHC_CONVENTIONS, MHCConvention
 from .normalization import init_layer_norm, init_rms_norm, layer_norm, rms_norm
 from .position_gate import init_position_gated_projection, position_gated_projection
 from .rotary import rotary_embedding
@@ -109,7 +115,9 @@ __all__ = [
     "mgt_beta",
     "mgt_residual",
     "mhc_coefficients",
+    "mhc_connection",
     "mhc_read",
+    "mhc_read_coefficients",
     "mhc_update",
     "multi_head_attention",
     "position_gated_projection",

@@ -1,7 +1,6 @@
 """Hyper-connections (Zhu et al., 2409.19606): free coefficients between n residual streams."""
 
-from mgt_np.arrays import operands
-from mgt_np.arrays.checks import at_least, entries, one_of, shaped
+from mgt_np.arrays import Parameters, array_namespace, layer
 from mgt_np.arrays.initial import constant
 
 from .linear import linear
@@ -12,18 +11,33 @@ NORMS = {
     "layer": layer_norm,
     "rms": lambda X, gain, bias: rms_norm(X, gain, eps=0.0),
 }
+_STATIC = {"A_m": "n", "B": "n", "A_r": "n n"}
+_DYNAMIC = {"W_m": "d 1", "W_beta": "d 1", "W_r": "d n", "s_alpha": "number", "s_beta": "number"}
+_NORM = {"gain": "none | d", "bias": "none | d"}
 
-_DYNAMIC = ("W_m", "W_beta", "W_r", "s_alpha", "s_beta")
+
+def _shapes(arguments):
+    unread = {name: f"none | {shape}" for name, shape in _DYNAMIC.items()}
+    return _STATIC | (_DYNAMIC if arguments["dynamic"] else unread) | _NORM
 
 
-def hyper_connection(X, sublayer, params, *, dynamic=True, norm="layer", tanh=True):
-    """Connect a sub-layer F to n residual streams: read one mixture, write to all, mix all.
+@layer(n="streams", d="features")
+def hyper_connection(
+    X: "... n≥1 d≥1",
+    sublayer: "function",
+    params: Parameters(_shapes),
+    *,
+    dynamic: "bool" = True,
+    norm: "'layer' | 'rms'" = "layer",
+    tanh: "bool" = True,
+) -> "... n d":
+    """Return n residual streams after a sub-layer F that reads one mixture and writes to all.
 
         h₀ = 𝒜_mᵀ H,    Ĥ = ℬᵀ F(h₀)ᵀ + 𝒜_rᵀ H                           (HC, eqs 2–5)
 
-    with the coefficients of `hyper_connection_coefficients`, to which the options belong.
-    Shapes: X (..., n, d), F: (..., d) → (..., d); result as X. Note the transpose: stream i becomes
-    Σⱼ 𝒜_rⱼᵢ Hⱼ. The initial parameters give every stream the plain residual Hᵢ + F(h₀) exactly.
+    with the coefficients of `hyper_connection_coefficients`, to which the options belong;
+    F: (..., d) → (..., d). Note the transpose: stream i becomes Σⱼ 𝒜_rⱼᵢ Hⱼ. The initial parameters
+    give every stream the plain residual Hᵢ + F(h₀) exactly.
     """
     H_pre, H_post, H_res = hyper_connection_coefficients(
         X, params, dynamic=dynamic, norm=norm, tanh=tanh
@@ -31,50 +45,57 @@ def hyper_connection(X, sublayer, params, *, dynamic=True, norm="layer", tanh=Tr
     return mhc_update(X, sublayer(mhc_read(X, H_pre)), H_post, H_res)
 
 
-def hyper_connection_coefficients(X, params, *, dynamic=True, norm="layer", tanh=True):
-    """Return the coefficients of a hyper-connection, in the orientation of `mhc_update`.
+@layer(n="streams", d="features")
+def hyper_connection_coefficients(
+    X: "... n≥1 d≥1",
+    params: Parameters(_shapes),
+    *,
+    dynamic: "bool" = True,
+    norm: "'layer' | 'rms'" = "layer",
+    tanh: "bool" = True,
+) -> "(... n, ... n, ... n n)":
+    """Return the coefficients of a hyper-connection: H_pre, H_post, H_res of `mhc_update`.
 
         H̄ = norm(H),    𝒜_m = s_α tanh(H̄ W_m) + A_m                       (HC, eqs 10–13)
         ℬ = s_β tanh(H̄ W_β)ᵀ + B,    𝒜_r = s_α tanh(H̄ W_r) + A_r
         H_pre = 𝒜_mᵀ,    H_post = ℬ,    H_res = 𝒜_rᵀ
 
-    Each stream is normed and projected alone: row j of 𝒜_r comes from stream j. `dynamic=False`
-    leaves all but B, A_m, A_r out. Shapes: X (..., n, d); params: A_m (n), B (n), A_r (n, n),
-    W_m (d, 1), W_beta (d, 1), W_r (d, n), s_alpha and s_beta 0-d, and, where wanted, the norm's
-    gain (d) and bias (d); result H_pre (..., n), H_post (..., n), H_res (..., n, n).
+    Each stream is normed and projected alone: row j of 𝒜_r comes from stream j. params: A_m (n),
+    B (n), A_r (n, n), and, unless `dynamic=False`, W_m (d, 1), W_beta (d, 1), W_r (d, n), s_alpha
+    and s_beta, and, where wanted, the norm's gain (d) and bias (d).
     The paper says "norm"; here it is layer norm, or with `norm="rms"` X √d/‖X‖ ⊙ gain as in the
     package hyper-connections, whose tanh can be left out too (`tanh=False`). X = 0 has no rms.
-    Raises ValueError for a parameter that is missing or of another shape, or an unknown norm.
     """
-    one_of(NORMS, norm=norm)
-    arrays = entries(params, "A_m", "B", "A_r", *(_DYNAMIC if dynamic else ()))
-    gain, bias = (params.get(name) if dynamic else None for name in ("gain", "bias"))
-    xp, X, gain, bias, A_m, B, A_r, *of_streams = operands(X=X, gain=gain, bias=bias, **arrays)
-    at_least(2, X=X)
-    leading, (n, d) = tuple(X.shape[:-2]), X.shape[-2:]
-    shapes = {"A_m": (n,), "B": (n,), "A_r": (n, n)}
-    shapes |= {"W_m": (d, 1), "W_beta": (d, 1), "W_r": (d, n), "s_alpha": (), "s_beta": ()}
-    for name, x in arrays.items():
-        shaped(x, shapes[name], name=name)
+    xp = array_namespace(X, *params.values())
+    A_m, B, A_r = (params[name] for name in _STATIC)
     if not dynamic:
         return (
-            xp.broadcast_to(A_m, (*leading, n)),
-            xp.broadcast_to(B, (*leading, n)),
-            xp.broadcast_to(xp.matrix_transpose(A_r), (*leading, n, n)),
+            xp.broadcast_to(A_m, X.shape[:-1]),
+            xp.broadcast_to(B, X.shape[:-1]),
+            xp.broadcast_to(xp.matrix_transpose(A_r), (*X.shape[:-1], X.shape[-2])),
         )
-    W_m, W_beta, W_r, s_alpha, s_beta = of_streams
-    normed = NORMS[norm](X, gain, bias)
-    moved = linear(normed, xp.concat([W_m, W_beta, W_r], axis=1))
+    W_m, W_beta, W_r, s_alpha, s_beta = (params[name] for name in _DYNAMIC)
+    normed = NORMS[norm](X, params.get("gain"), params.get("bias"))
+    z = linear(normed, xp.concat([W_m, W_beta, W_r], axis=1))
     if tanh:
-        moved = xp.tanh(moved)
+        z = xp.tanh(z)
     return (
-        s_alpha * moved[..., 0] + A_m,
-        s_beta * moved[..., 1] + B,
-        xp.matrix_transpose(s_alpha * moved[..., 2:] + A_r),
+        s_alpha * z[..., 0] + A_m,
+        s_beta * z[..., 1] + B,
+        xp.matrix_transpose(s_alpha * z[..., 2:] + A_r),
     )
 
 
-def init_hyper_connection(rng, n, d, *, index=None, scale=0.01, dtype="float64"):
+@layer
+def init_hyper_connection(
+    rng: "generator",
+    n: "int ≥ 1",
+    d: "int ≥ 1",
+    *,
+    index: "int ≥ 0" = None,
+    scale: "float" = 0.01,
+    dtype: "dtype" = "float64",
+):
     """Return the parameters with which every stream is the plain residual, as NumPy arrays.
 
         W = 0,    B = 1,    A_m = e_{index mod n},    A_r = I,    s_α = s_β = scale    (HC, eq. 14)

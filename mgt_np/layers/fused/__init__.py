@@ -3,6 +3,28 @@
 Imported for what its files do: each gives its layers their fused forms.
 """
 
-from . import activations, attention, feed_forward, linear, loss, mgt, normalization
+from . import (
+    activations,
+    attention,
+    feed_forward,
+    linear,
+    loss,
+    mgt,
+    mhc,
+    normalization,
+    sinkhorn,
+    streams,
+)
 
-__all__ = ["activations", "attention", "feed_forward", "linear", "loss", "mgt", "normalization"]
+__all__ = [
+    "activations",
+    "attention",
+    "feed_forward",
+    "linear",
+    "loss",
+    "mgt",
+    "mhc",
+    "normalization",
+    "sinkhorn",
+    "streams",
+]
