@@ -89,30 +89,16 @@ def mgt_residual_forward(xp, x, v_raw, W_gate, W_beta, b_beta, alpha, gain, bias
 def mgt_residual_backward(
     xp, dy, x, v, W_gate, W_beta, alpha, gain, bias, lam, eps, gate, normed, scale, unit
 ):
-    """With x' = x + β e, e = v ⊙ g − α x: dβ = dy ⊙ e, de = β dy, dv = de ⊙ g, dg = de ⊙ v."""
+    """What `pull_update` gives for each token, and its sums over tokens for the parameters."""
     sums = {"gain": [], "bias": [], "alpha": []}
-    per_token, one_alpha = W_beta.shape[1] == 1, tuple(alpha.shape) in ((), (1,))
 
-    def pull_rows(dy, x, v, gate, normed, scale, unit):
-        error = v * gate
-        error -= alpha * x
-        error *= dy
-        d_unit = sum_of_features(xp, error) if per_token else error
-        d_unit = d_unit * (lam * (1.0 - unit * unit))
-        d_error = dy * (lam * unit + eps)
-        d_logits = gate_gradient(xp, d_error * v, gate, normed, scale, gain, sums)
-        dx = dy - alpha * d_error
-        dx += xp.matmul(d_logits, xp.matrix_transpose(W_gate))
-        dx += d_unit * W_beta[:, 0] if per_token else xp.matmul(d_unit, xp.matrix_transpose(W_beta))
-        dv = d_error * gate
-        d_error *= x
-        sums["alpha"].append(sum_of_rows(xp, d_error))
-        return dx, dv, d_logits, d_unit
+    def pull_rows(*rows):
+        return pull_update(xp, *rows, W_gate, W_beta, alpha, gain, lam, eps, sums)
 
     dx, dv, d_logits, d_unit = in_blocks(pull_rows, dy, x, v, gate, normed, scale, unit)
     columns = xp.matrix_transpose(as_rows(xp, x))
     d_alpha = -sum(sums["alpha"])
-    if one_alpha:
+    if tuple(alpha.shape) in ((), (1,)):
         d_alpha = sum_of_features(xp, d_alpha)
     return (
         dx,
@@ -124,6 +110,27 @@ def mgt_residual_backward(
         None if gain is None else sum(sums["gain"]),
         None if bias is None else sum(sums["bias"]),
     )
+
+
+def pull_update(
+    xp, dy, x, v, gate, normed, scale, unit, W_gate, W_beta, alpha, gain, lam, eps, sums
+):
+    """With x' = x + β e, e = v ⊙ g − α x: dβ = dy ⊙ e, de = β dy, dv = de ⊙ g, dg = de ⊙ v."""
+    per_token = W_beta.shape[1] == 1
+    error = v * gate
+    error -= alpha * x
+    error *= dy
+    d_unit = sum_of_features(xp, error) if per_token else error
+    d_unit = d_unit * (lam * (1.0 - unit * unit))
+    d_error = dy * (lam * unit + eps)
+    d_logits = gate_gradient(xp, d_error * v, gate, normed, scale, gain, sums)
+    dx = dy - alpha * d_error
+    dx += xp.matmul(d_logits, xp.matrix_transpose(W_gate))
+    dx += d_unit * W_beta[:, 0] if per_token else xp.matmul(d_unit, xp.matrix_transpose(W_beta))
+    dv = d_error * gate
+    d_error *= x
+    sums["alpha"].append(sum_of_rows(xp, d_error))
+    return dx, dv, d_logits, d_unit
 
 
 mgt_residual.fuse(mgt_residual_forward, mgt_residual_backward)
