@@ -222,7 +222,7 @@ class _Attempt:
     def known_of(self, axis):
         """The lengths in a product, and who gave them: "n = 5 is axis −2 of X"."""
         said = []
-        for name in (f for f in axis.factors if isinstance(f, str)):
+        for name in dict.fromkeys(f for f in axis.factors if isinstance(f, str)):
             argument, place = self.sources.get(name, (None, None))
             whose = "" if argument is None else f" is axis {place} of {argument}"
             said.append(f"{name} = {self.sizes[name]}{whose}".replace("-", "−"))

@@ -123,8 +123,8 @@ def mhc_connection(
 
         X' = H_res X + H_postᵀ F(H_pre X)                                 (mHC, eq. 3)
 
-    with the coefficients of `mhc_coefficients`, to which the options belong; F maps (..., d) to (..., d).
-    F = 0 mixes the streams alone.
+    with the coefficients of `mhc_coefficients`, to which the options belong. F maps (..., d) to
+    (..., d). F = 0 mixes the streams alone.
     """
     H_pre, H_post, H_res = mhc_coefficients(X, params, convention=convention, n_iters=n_iters)
     return mhc_update(X, sublayer(mhc_read(X, H_pre)), H_post, H_res)

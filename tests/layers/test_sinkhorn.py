@@ -270,22 +270,22 @@ def test_every_doubly_stochastic_matrix_is_such_a_mixture(rng):
         ({"gradient": "exact"}, "expected gradient to be one of 'iterations', 'implicit'"),
         ({"n_iters": -1}, "expected n_iters to be an integer ≥ 0, got -1"),
         ({"n_iters": 2.0}, r"expected n_iters to be an integer ≥ 0, got 2\.0"),
-        ({"eps": -1e-6}, "expected eps ≥ 0, got -1e-06"),
-        ({"temperature": 0.0}, r"expected temperature > 0, got 0\.0"),
+        ({"eps": -1e-6}, "expected eps to be a number ≥ 0, got -1e-06"),
+        ({"temperature": 0.0}, r"expected temperature to be a number > 0, got 0\.0"),
     ],
 )
 def test_unusable_options_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         sinkhorn(np.zeros((2, 2)), **options)
 
 
 def test_wrong_shapes_are_refused():
-    with pytest.raises(ValueError, match=r"expected square matrices of logits, got shape \(3, 4\)"):
+    with pytest.raises(ValueError, match=r"expected logits \(\.\.\. n n\).*, got shape \(3, 4\)"):
         sinkhorn(np.zeros((3, 4)))
-    with pytest.raises(ValueError, match=r"logits to have at least 2 axes, got shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"expected logits \(\.\.\. n n\), got shape \(3,\)"):
         sinkhorn(np.zeros(3))
     for m in (0, 3, 5, 25):
-        with pytest.raises(ValueError, match=rf"expected n! weights \(1, 2, 6, 24, …\), got {m}"):
+        with pytest.raises(ValueError, match=rf"expected weights \(\.\.\. n!\).*, got shape \({m},\)"):
             birkhoff(np.zeros(m))
 
 

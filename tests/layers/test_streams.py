@@ -49,12 +49,12 @@ def test_wrong_streams_are_named():
     for call, message in (
         (lambda: expand_streams(X, n=0), "expected n to be an integer ≥ 1, got 0"),
         (lambda: reduce_streams(X, reduction="max"), "expected reduction to be one of 'sum'"),
-        (lambda: reduce_streams(np.ones(3)), "X to have at least 2 axes"),
-        (lambda: mhc_read(X, np.ones(2)), "streams, but X has 3, H_pre has 2"),
-        (lambda: mhc_update(X, np.ones((2, 7)), np.ones(N), np.eye(N)), "X has 8, y has 7"),
+        (lambda: reduce_streams(np.ones(3)), r"X \(\.\.\. n d\), got shape \(3,\)"),
+        (lambda: mhc_read(X, np.ones(2)), "X has 3 streams on axis −2, H_pre has 2"),
+        (lambda: mhc_update(X, np.ones((2, 7)), np.ones(N), np.eye(N)), "X has 8 features on axis −1, y has 7"),
         (
             lambda: mhc_update(X, np.ones((2, D)), np.ones(N), np.ones((N, 2))),
-            r"X has 3, H_post has 3, H_res \(rows\) has 3, H_res \(columns\) has 2",
+            "X has 3 streams on axis −2, H_res has 2",
         ),
     ):
         with pytest.raises(ValueError, match=message):

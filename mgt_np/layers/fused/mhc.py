@@ -97,7 +97,7 @@ def backward(xp, g, shapes, row, z, alpha, gates, saved_product, saved_iteration
     db, along = sum_of_rows(xp, d_logits), sum_of_rows(xp, d_logits * z)
     dX, dW, d_gain = product_backward(xp, d_logits * alpha, *saved_product)
     parts = slice(n), slice(n, 2 * n), slice(2 * n, None)
-    d_alpha = (xp.sum(along[part]) for part in parts)
+    d_alpha = (xp.sum(along[part], keepdims=True) for part in parts)
     return (
         xp.reshape(dX, shape),
         *(dW[:, part] for part in parts),
