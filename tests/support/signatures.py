@@ -24,6 +24,9 @@ FUNCTIONS = {
 # What the signature of a function cannot say, its `requires` among it: arguments to put in.
 BY_HAND = {}
 
+# Lengths that are the same for no reason that the signature gives.
+SIZES = {"multi_head_attention": {"d": 3, "d_c": 3}}
+
 
 @dataclass(frozen=True)
 class Place:
@@ -116,6 +119,7 @@ def right_call(function, rng, *, sizes=None, leading=(2, 3), pick=0, left_out=()
     """
     names = all_names(function)
     sizes = dict(zip(names, range(3, 3 + len(names)), strict=True)) | (sizes or {})
+    sizes |= SIZES.get(function.__name__, {})
     arguments = {}
     for name, annotation in annotations(function).items():
         if name in left_out or isinstance(annotation, Parameters):
