@@ -23,7 +23,9 @@ def random_calls(draw):
     call = right_call(function, rng, leading=leading, pick=draw(st.integers(0, 3)))
     dtype, scale = draw(st.sampled_from(["f2", "f4", "f8"])), draw(st.sampled_from(SCALES))
     with np.errstate(all="ignore"):
-        call = call.mapped(lambda x: (scale * x).astype(dtype) if x.dtype.kind == "f" else x)
+        call = call.mapped(
+            lambda x: np.asarray(scale * x, dtype=dtype) if x.dtype.kind == "f" else x
+        )
     places = list(call.places())
     for place in draw(st.lists(st.sampled_from(places), max_size=2)) if places else ():
         n, axis = draw(st.integers(0, 5)), draw(st.integers(0, 3))
