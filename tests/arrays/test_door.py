@@ -136,7 +136,7 @@ def test_traced_arrays_stand_beside_untraced_ones_on_either_side(library, rng):
     def difference(x: "...", y: "..."):
         return x - y
 
-    x, y = library.asarray(rng.standard_normal((2, 3)))
+    x, y = map(library.asarray, rng.standard_normal((2, 3)))
     assert host(grad(lambda x: total(difference(x, y)))(x)).tolist() == [1.0] * 3
     assert host(grad(lambda y: total(difference(x, y)))(y)).tolist() == [-1.0] * 3
 
