@@ -104,8 +104,7 @@ def multi_head_attention(
     width. One head with W_o = I is `scaled_dot_product_attention`.
     """
     c = x if context is None else context
-    if mask is not None and 2 < mask.ndim <= x.ndim:  # for all heads alike
-        mask = array_namespace(mask).expand_dims(mask, axis=-3)
+    mask = _with_heads(mask, x)
     spoilt, x, c = _finite(_allowed_to_any_head(x, c, mask, causal), x, c)
     q = _split_heads(linear(x, W_q, b_q), n_heads)
     k = _split_heads(linear(c, W_k, b_k), n_heads)
@@ -134,6 +133,13 @@ def init_multi_head_attention(
     if bias:
         params |= {f"b_{name}": constant(0.0, d, dtype) for name in rows}
     return params
+
+
+def _with_heads(mask, x):
+    """A mask for all heads alike, with an axis for them."""
+    if mask is None or not 2 < mask.ndim <= x.ndim:
+        return mask
+    return array_namespace(mask).expand_dims(mask, axis=-3)
 
 
 def _scores(q, k, scale):

@@ -18,7 +18,7 @@ _NORM = {"gain": "none | d", "bias": "none | d"}
 
 def _shapes(arguments):
     unread = {name: f"none | {shape}" for name, shape in _DYNAMIC.items()}
-    return _STATIC | (_DYNAMIC if arguments["dynamic"] else unread) | _NORM
+    return _STATIC | (_DYNAMIC if arguments.get("dynamic", True) else unread) | _NORM
 
 
 @layer(n="streams", d="features")
@@ -69,11 +69,8 @@ def hyper_connection_coefficients(
     xp = array_namespace(X, *params.values())
     A_m, B, A_r = (params[name] for name in _STATIC)
     if not dynamic:
-        return (
-            xp.broadcast_to(A_m, X.shape[:-1]),
-            xp.broadcast_to(B, X.shape[:-1]),
-            xp.broadcast_to(xp.matrix_transpose(A_r), (*X.shape[:-1], X.shape[-2])),
-        )
+        H_res = xp.broadcast_to(xp.matrix_transpose(A_r), (*X.shape[:-1], X.shape[-2]))
+        return xp.broadcast_to(A_m, X.shape[:-1]), xp.broadcast_to(B, X.shape[:-1]), H_res
     W_m, W_beta, W_r, s_alpha, s_beta = (params[name] for name in _DYNAMIC)
     normed = NORMS[norm](X, params.get("gain"), params.get("bias"))
     z = linear(normed, xp.concat([W_m, W_beta, W_r], axis=1))

@@ -17,7 +17,7 @@ PARTS = ("pre", "post", "res")
 
 
 def _shapes(arguments):
-    return convention_row(arguments["convention"]).shapes()
+    return convention_row(arguments.get("convention", "paper")).shapes()
 
 
 def _shapes_of_pre(arguments):

@@ -47,7 +47,7 @@ class MHCConvention:
 
         The norm is taken out of the product, x̂ φ = (x φ)/r, which is exact.
         """
-        xp = array_namespace(X, *phi)
+        xp = array_namespace(X, *phi, gain)
         flattened = self.projection == "flattened"
         x = xp.reshape(X, (*X.shape[:-2], -1)) if flattened else X
         W = xp.concat(phi, axis=1)

@@ -20,7 +20,7 @@ def layer():
     ran = []
 
     @at_the_door
-    def scaled_square(x: "...", a: "..." = None, *, power: "float" = 2):
+    def scaled_square(x: "...", a: "number | ..." = None, *, power: "float" = 2):
         ran.append("composed")
         xp = array_namespace(x, a)
         y = xp.multiply(x, x)
@@ -93,7 +93,7 @@ def test_a_number_for_an_array_is_composed(layer):
     for run in (layer, grad(lambda x, a: total(layer(x, a)))):
         run(np.asarray([1.0, 2.0]), 3.0)
     assert set(layer.ran) == {"composed"}
-    with pytest.raises(TypeError, match="expected an array among x, a, got none"):
+    with pytest.raises(TypeError, match="expected x to be an array"):
         layer(None)
 
 
@@ -119,10 +119,10 @@ def test_within_the_context_everything_is_composed(layer):
     assert layer.ran[-1] == "composed"
 
 
-def test_arguments_that_are_wrong_are_told_by_the_composed_form(layer):
-    with pytest.raises(TypeError, match="missing 1 required positional argument: 'x'"):
+def test_arguments_that_are_wrong_are_refused(layer):
+    with pytest.raises(TypeError, match="scaled_square: expected an argument x, got none"):
         layer()
-    with pytest.raises(TypeError, match="expected x to be an array, got str"):
+    with pytest.raises(TypeError, match=r"expected x to be an array \(\.\.\.\), got 'x'"):
         layer("x")
     with pytest.raises(TypeError, match="expected x to be floating, got int64"):
         layer(np.ones(2, dtype=np.int64))

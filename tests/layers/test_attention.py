@@ -237,7 +237,7 @@ def test_initial_weights(rng):
         (16, ValueError, r"expected W_q .* with n_heads = 16, got shape \(8, 8\)"),
         (0, ValueError, "expected n_heads to be an integer ≥ 1, got 0"),
         (-1, ValueError, "expected n_heads to be an integer ≥ 1, got -1"),
-        (2.0, TypeError, "expected n_heads to be an integer ≥ 1, got float"),
+        (2.0, TypeError, r"expected n_heads to be an integer ≥ 1, got 2\.0"),
     ],
 )
 def test_heads_must_divide_the_columns(n_heads, error, message):

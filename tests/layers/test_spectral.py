@@ -160,7 +160,7 @@ def test_errors_name_what_disagrees():
         power_iteration(np.ones((4, 3)), np.ones(2))
     with pytest.raises(ValueError, match="expected n_iters to be an integer ≥ 0, got -1"):
         spectral_norm(np.ones((4, 3)), np.ones(3), n_iters=-1)
-    with pytest.raises(TypeError, match="expected n_iters to be an integer ≥ 0, got float"):
+    with pytest.raises(TypeError, match=r"expected n_iters to be an integer ≥ 0, got 1\.5"):
         spectral_norm(np.ones((4, 3)), np.ones(3), n_iters=1.5)
     with pytest.raises(ValueError, match="expected gradient to be one of 'iterations', 'fixed vec"):
         sigma_reparam(np.ones((4, 3)), 1.0, np.ones(3), gradient="fixed")

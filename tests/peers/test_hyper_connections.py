@@ -4,10 +4,13 @@ At its default start a wrong mix cannot be seen: all streams are equal, and the 
 Its mHC computes the coefficients in float32; that cast alone is lifted here.
 """
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from mgt_np import (
+    MHC_CONVENTIONS,
     expand_streams,
     grad,
     hyper_connection,
@@ -131,7 +134,8 @@ def test_the_clamp_of_its_iteration(n_iters, rng, in_float64):
     Z[1] -= 60.0
     Z[:, 2] -= 90.0
     b = {"b_pre": np.zeros(S), "b_post": np.zeros(S), "b_res": Z}
-    ours = mhc_coefficients(np.zeros((S, D)), b, convention="lucidrains", n_iters=n_iters)[2]
+    row = dataclasses.replace(MHC_CONVENTIONS["lucidrains"], projection="static")
+    ours = mhc_coefficients(np.zeros((S, D)), b, convention=row, n_iters=n_iters)[2]
     theirs = layer.residual_mix_constraint_fn(torch.tensor(Z)).numpy()
     np.testing.assert_allclose(ours, theirs.T, rtol=1e-12)
     assert np.sum(theirs[1]) < 1e-3 or n_iters > 1

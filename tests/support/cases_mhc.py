@@ -130,7 +130,7 @@ LAYER_CASES = (
     Case("mhc_update static", layers.mhc_update, (X, Y, normal(N), normal(N, N))),
     of_convention("paper", FLAT, n_iters=4),
     of_convention("paper gain", FLAT, gain=normal(N * D)),
-    of_convention("paper static", None),
+    of_convention("static", None),
     of_convention("deepseek-v4", FLAT, n_iters=4, gain=normal(N * D)),
     of_convention("lucidrains", SHARED, n_iters=3, gain=normal(D)),
     of_convention("lucidrains own", OWN, n_iters=3),
