@@ -5,6 +5,8 @@ A state of keys and values is overwritten token by token (Schlag et al., 2102.11
 DeltaProduct, 2502.10297). Two forms of one operator: token by token, and in chunks.
 """
 
+import math
+
 from mgt_np.arrays import array_namespace, device, layer
 
 from .delta import delta_update
@@ -90,7 +92,7 @@ def _chunked(xp, q, k, v, beta, log_alpha, S, size):
     size, axis = min(size, T), len(leading)
 
     def chunks_of_steps(x):
-        x = xp.reshape(x, (*leading, T * n, -1))
+        x = xp.reshape(x, (*leading, T * n, math.prod(x.shape[axis + 2 :])))
         return _in_chunks(xp, x, axis, size * n)
 
     K, V, b = map(chunks_of_steps, (k, v, beta))

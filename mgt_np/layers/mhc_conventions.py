@@ -49,7 +49,8 @@ class MHCConvention:
         """
         xp = array_namespace(X, *phi, gain)
         flattened = self.projection == "flattened"
-        x = xp.reshape(X, (*X.shape[:-2], -1)) if flattened else X
+        n_features = X.shape[-2] * X.shape[-1]
+        x = xp.reshape(X, (*X.shape[:-2], n_features)) if flattened else X
         W = xp.concat(phi, axis=1)
         z = normed_product(x, W, gain, eps=self.norm_eps, form=self.norm_form)
         ends = list(accumulate(each.shape[1] for each in phi))

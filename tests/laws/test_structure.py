@@ -199,7 +199,6 @@ TESTED_ELSEWHERE = {
     "arrays/sums": "laws/test_fused_layers",
     "layers/checks": "layers/test_loss",
     "layers/fused": "laws/test_fused_layers",
-    "layers/mhc_conventions": "layers/test_mhc",
     "models/rules": "laws/test_residual_rules",
 }
 

@@ -67,6 +67,10 @@ HC = {
     "gain": normal(D),
     "bias": normal(D),
 }
+PAPER = {name: normal(*shape) for name, shape in zip(PHI, FLAT, strict=True)}
+PAPER |= {"b_pre": normal(N), "b_post": normal(N), "b_res": normal(N, N)}
+PAPER |= dict.fromkeys(ALPHA, np.asarray(0.6))
+PRE = ("phi_pre", "b_pre", "alpha_pre")
 BRANCH = normal(D, D)
 
 
@@ -130,6 +134,18 @@ LAYER_CASES = (
     Case("mhc_update static", layers.mhc_update, (X, Y, normal(N), normal(N, N))),
     of_convention("paper", FLAT, n_iters=4),
     of_convention("paper gain", FLAT, gain=normal(N * D)),
+    Case(
+        "mhc_connection",
+        lambda X, W, *arrays: layers.mhc_connection(
+            X, lambda x: layers.linear(x, W), dict(zip(PAPER, arrays, strict=True))
+        ),
+        (X, BRANCH, *PAPER.values()),
+    ),
+    Case(
+        "mhc_read_coefficients",
+        lambda X, *arrays: layers.mhc_read_coefficients(X, dict(zip(PRE, arrays, strict=True))),
+        (X, *(PAPER[name] for name in PRE)),
+    ),
     of_convention("static", None),
     of_convention("deepseek-v4", FLAT, n_iters=4, gain=normal(N * D)),
     of_convention("lucidrains", SHARED, n_iters=3, gain=normal(D)),
