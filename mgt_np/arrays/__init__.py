@@ -4,12 +4,11 @@ from .blocks import in_blocks
 from .boxes import device, has_values, on_host
 from .checkpoint import checkpoint
 from .door import Parameters, layer
-from .fusable import fusable
 from .fused import composed
 from .gradients import grad, value_and_grad
 from .layout import matrices_inside_out, matrices_outside_in
 from .libraries import Place, move, place
-from .namespace import array_namespace, as_float_array, in_one_place, operands, to_host
+from .namespace import array_namespace, as_float_array, to_host
 from .options import Choice
 from .scale import held, magnitude
 from .scatter import add_to_columns
@@ -35,12 +34,10 @@ __all__ = [
     "checkpoint",
     "composed",
     "device",
-    "fusable",
     "grad",
     "has_values",
     "held",
     "in_blocks",
-    "in_one_place",
     "layer",
     "leaves_with_paths",
     "magnitude",
@@ -52,7 +49,6 @@ __all__ = [
     "normal_cdf",
     "normal_cdf_float32",
     "on_host",
-    "operands",
     "place",
     "sum_of_columns",
     "sum_of_features",

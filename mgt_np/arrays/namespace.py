@@ -6,12 +6,10 @@ from types import SimpleNamespace
 import array_api_compat
 import array_api_compat.numpy
 import numpy as np
-from autograd.extend import VJPNode
 from autograd.numpy.numpy_boxes import ArrayBox
 from autograd.tracer import getval, isbox
 
 from . import boxes
-from .boxes import device
 from .differentiable import DifferentiableNamespace
 
 # NumPy as the standard has it, without the wrappers in Python: on a small array they take longer
@@ -120,77 +118,6 @@ def array_namespace(*xs):
     if library is None:
         raise TypeError("expected at least one array, got none")
     return library.traced_xp if traced else library.xp
-
-
-def operands(**arrays):
-    """Return the namespace of these arrays, then the arrays themselves, ready for an equation.
-
-    Every layer begins with it: `xp, x, W = operands(x=x, W=W)`. It holds the arrays to one library,
-    one device and real floating dtypes, naming the one that differs; None and Python scalars pass
-    through. Where a library's arrays refuse a traced operand on their right (array_api_strict
-    does), the untraced ones are wrapped, so that `x + β ⊙ (v − α x)` can be written as it is.
-    """
-    first, library, traced = None, None, None
-    for name, x in arrays.items():
-        kind = type(x)
-        if x is None or kind is float or kind is int:
-            continue
-        found = library_of(x)
-        if found is None:
-            raise TypeError(f"expected {name} to be an array, got {kind.__name__}")
-        if isbox(x):
-            traced = x
-        if library is None:
-            first, library = name, found
-        elif found is not library:
-            raise _of_two_libraries(first, library, name, found)
-        elif None not in (device(x), device(arrays[first])) and device(x) != device(arrays[first]):
-            raise _on_two_devices(first, arrays[first], name, x)
-        value = getval(x)
-        dtype = np.float64 if type(value) is float else value.dtype
-        if not library.is_floating(dtype):
-            raise TypeError(f"expected {name} to be floating, got {dtype}")
-    if library is None:
-        raise TypeError(f"expected an array among {', '.join(arrays)}, got none")
-    if traced is None:
-        return library.xp, *arrays.values()
-    if library.yields_to_boxes:
-        return library.traced_xp, *arrays.values()
-    return library.traced_xp, *(_as_constant(x, traced) for x in arrays.values())
-
-
-def in_one_place(**arrays):
-    """Raise unless these are arrays, of any dtype, of one library and on one device."""
-    (first, x), *others = arrays.items()
-    library = library_of(x)
-    for name, y in others:
-        found = library_of(y)
-        if found is None:
-            raise TypeError(f"expected {name} to be an array, got {type(y).__name__}")
-        if found is not library:
-            raise _of_two_libraries(first, library, name, found)
-        if device(y) != device(x):
-            raise _on_two_devices(first, x, name, y)
-
-
-def _of_two_libraries(first, library, name, found):
-    return TypeError(
-        f"expected arrays of one library, "
-        f"got {first} from {library.name} and {name} from {found.name}"
-    )
-
-
-def _on_two_devices(first, x, name, y):
-    return ValueError(
-        f"expected arrays on one device, got {first} on {device(x)} and {name} on {device(y)}"
-    )
-
-
-def _as_constant(x, traced):
-    """`x` in a box of its own on the trace of `traced`; its gradient is never asked for."""
-    if x is None or isbox(x) or isinstance(x, int | float):
-        return x
-    return type(traced)(x, traced._trace, VJPNode.new_root())
 
 
 def as_float_array(x):

@@ -201,7 +201,9 @@ class _Attempt:
             self.sizes[unknown[0]], self.sources[unknown[0]] = root, (argument, place)
         elif length != n:
             raise Mismatch(
-                argument, f" with {axis.text} = {length}", self.beside(argument, axis, n)
+                argument,
+                "" if axis.text.isdigit() else f" with {axis.text} = {length}",
+                self.beside(argument, axis, n),
             )
         self.n_settled += 1
 

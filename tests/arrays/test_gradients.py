@@ -11,7 +11,8 @@ from autograd.extend import defvjp, primitive
 from autograd.numpy.numpy_boxes import ArrayBox
 
 from mgt_np import array_namespace, grad, value_and_grad
-from mgt_np.arrays import device, gradients, leaves_with_paths, operands, to_host, tree_map
+from mgt_np.arrays import device, gradients, leaves_with_paths, to_host, tree_map
+from mgt_np.arrays import layer as at_the_door
 
 Pair = namedtuple("Pair", "first second")
 
@@ -347,8 +348,9 @@ def test_jacobian_of_autograd(rng):
 
 
 def test_autograd_may_trace_a_python_float():
-    def fun(t):
-        xp, t = operands(t=t)
+    @at_the_door
+    def fun(t: "..."):
+        xp = array_namespace(t)
         return xp.sum(xp.exp(xp.multiply(t, t)))
 
     assert autograd.grad(fun)(0.5) == pytest.approx(np.exp(0.25))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mgt_np import array_namespace, grad, value_and_grad
-from mgt_np.arrays import device, operands, to_host
+from mgt_np.arrays import device, layer, to_host
 from mgt_np.arrays.boxes import TracedNumPyArray
 from mgt_np.arrays.differentiable import UNTRACED
 from mgt_np.arrays.namespace import library_of
@@ -72,49 +72,7 @@ def test_namespace_of_two_libraries():
         array_namespace(np.ones(1), array_api_strict.ones(1))
 
 
-# ---- operands
-
-
-def test_operands_are_the_arrays_in_order(library):
-    x, y = library.asarray((np.ones(2), np.zeros(3)))
-    xp, *rest = operands(x=x, absent=None, scale=2.0, count=3, y=y)
-    assert xp is library.xp
-    assert rest[0] is x
-    assert rest[1:4] == [None, 2.0, 3]
-    assert rest[4] is y
-
-
-@pytest.mark.parametrize(
-    ("arrays", "error", "message"),
-    [
-        ({"x": np.ones(1), "W": np.arange(2)}, TypeError, "expected W to be floating, got int64"),
-        ({"x": np.ones(1) > 0.0}, TypeError, "expected x to be floating, got bool"),
-        ({"x": np.ones(1, complex)}, TypeError, "expected x to be floating, got complex128"),
-        ({"x": [1.0]}, TypeError, "expected x to be an array, got list"),
-        ({"x": np.ones(1), "b": "b"}, TypeError, "expected b to be an array, got str"),
-        ({"x": np.ones(1), "b": True}, TypeError, "expected b to be an array, got bool"),
-        ({"x": 1.0, "b": None}, TypeError, "expected an array among x, b, got none"),
-        (
-            {"x": np.ones(1), "W": array_api_strict.ones(1)},
-            TypeError,
-            "got x from numpy and W from array_api_strict",
-        ),
-        (
-            {"x": array_api_strict.ones(1), "W": array_api_strict.ones(1, device=DEVICE)},
-            ValueError,
-            "expected arrays on one device, got x on .*CPU.* and W on .*device1",
-        ),
-    ],
-)
-def test_operands_that_do_not_fit(arrays, error, message):
-    with pytest.raises(error, match=message):
-        operands(**arrays)
-
-
-def test_operands_hold_traced_arrays_to_the_same(library):
-    x = library.asarray(np.ones(1))
-    with pytest.raises(TypeError, match="expected W to be floating"):
-        traced(lambda t: operands(x=t, W=library.asarray(np.arange(2))), x)
+# ---- arrays at the door, traced or not
 
 
 def test_strict_arrays_refuse_a_traced_operand_on_their_right():
@@ -124,13 +82,16 @@ def test_strict_arrays_refuse_a_traced_operand_on_their_right():
 
 
 @pytest.mark.parametrize("wanted", ["x", "v", "beta", "alpha"])
-def test_operands_lets_an_equation_be_written_as_it_is(library, rng, wanted):
+def test_the_door_lets_an_equation_be_written_as_it_is(library, rng, wanted):
     arrays = {name: rng.standard_normal((2, 3)) for name in ("x", "v", "beta")}
     arrays["alpha"] = rng.standard_normal(())
 
-    def update(**arrays):
-        xp, x, v, beta, alpha, one, none = operands(**arrays, one=1.0, none=None)
-        assert none is None
+    @layer
+    def update(
+        x: "... n", v: "... n", beta: "... n", alpha: "number", one: "number" = 1.0, b: "n" = None
+    ):
+        xp = array_namespace(x, v, beta, alpha)
+        assert b is None
         y = x + beta * (v - alpha * x) / (one + x @ xp.matrix_transpose(x))[:1, :1]
         return xp.sum((2.0 - y) ** 2)
 
@@ -141,12 +102,13 @@ def test_operands_lets_an_equation_be_written_as_it_is(library, rng, wanted):
     np.testing.assert_allclose(to_host(alone(library.asarray(arrays))), expected, rtol=1e-12)
 
 
-def test_operands_at_two_levels(library):
+def test_arrays_at_two_levels(library):
     """Mixed second derivative of Σ W x², once with each of the two on the left."""
     W, x = library.asarray((np.array([2.0, 3.0]), np.array([5.0, 7.0])))
 
-    def product(W, x):
-        xp, W, x = operands(W=W, x=x)
+    @layer
+    def product(W: "n", x: "n"):
+        xp = array_namespace(W, x)
         return xp.sum(W * x * x + x * x * W)
 
     for inner, outer in (((0, W), (1, x)), ((1, x), (0, W))):

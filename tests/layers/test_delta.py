@@ -189,23 +189,26 @@ def test_no_number_has_no_regime():
     for beta in (math.nan, np.array([0.0, math.nan])):
         with pytest.raises(ValueError, match="expected beta to be a number, got NaN"):
             delta_regime(beta)
-    with pytest.raises(TypeError, match="expected beta to be an array, got str"):
+    with pytest.raises(
+        TypeError,
+        match=r"expected beta to be a number or an array \(number \| \.\.\.\), got '1\.0'",
+    ):
         delta_regime("1.0")
 
 
 def test_wrong_widths_are_named():
     X, k = np.ones((8, 3)), np.ones(7)
-    with pytest.raises(ValueError, match="equally many features, but k has 7, X has 8"):
+    with pytest.raises(ValueError, match="X has 8 features on axis −2, k has 7"):
         delta_apply(X, k, 1.0)
-    with pytest.raises(ValueError, match="equally many features, but k has 7, X has 8"):
+    with pytest.raises(ValueError, match="X has 8 features on axis −2, k has 7"):
         delta_update(X, k, np.ones(3), 1.0)
-    with pytest.raises(ValueError, match="equally many values, but v has 4, X has 3"):
+    with pytest.raises(ValueError, match=r"X has (m = )?3( values)? on axis −1, v has 4"):
         delta_update(X, np.ones(8), np.ones(4), 1.0)
-    with pytest.raises(ValueError, match=r"X to have at least 2 axes, got shape \(8,\)"):
+    with pytest.raises(ValueError, match=r"expected X \(\.\.\. d m\), got shape \(8,\)"):
         delta_apply(np.ones(8), np.ones(8), 1.0)
-    with pytest.raises(ValueError, match=r"X to have at least 2 axes, got shape \(8,\)"):
+    with pytest.raises(ValueError, match=r"expected X \(\.\.\. d m\), got shape \(8,\)"):
         delta_update(np.ones(8), np.ones(8), np.ones(3), 1.0)
-    with pytest.raises(ValueError, match=r"v to have at least 1 axes, got shape \(\)"):
+    with pytest.raises(ValueError, match=r"expected v \(.*m\), got shape \(\)"):
         delta_update(X, np.ones(8), np.ones(()), 1.0)
     no_vector = np.ones(())
     for function in (
@@ -214,17 +217,17 @@ def test_wrong_widths_are_named():
         lambda k: delta_apply(X, k, 1.0),
         lambda k: delta_update(X, k, np.ones(3), 1.0),
     ):
-        with pytest.raises(ValueError, match=r"k to have at least 1 axes, got shape \(\)"):
+        with pytest.raises(ValueError, match=r"expected k \(.*d.*\), got shape \(\)"):
             function(no_vector)
 
 
 def test_other_errors():
-    with pytest.raises(ValueError, match=r"expected eps ≥ 0, got -0\.1"):
+    with pytest.raises(ValueError, match=r"expected eps to be a number ≥ 0, got -0\.1"):
         unit_direction(np.ones(3), eps=-0.1)
     with pytest.raises(ValueError, match="got 'insid'; did you mean 'inside'"):
         unit_direction(np.ones(3), placement="insid")
     for d in (0, -1, 2.0, "3"):
-        with pytest.raises(ValueError, match="expected the dimension d to be an integer ≥ 1, got"):
+        with pytest.raises((TypeError, ValueError), match="d to be an integer ≥ 1, got"):
             delta_eigenvalues(0.5, d)
     with pytest.raises(TypeError, match="expected beta to be floating, got int64"):
         delta_determinant(np.array([1, 2]))

@@ -84,7 +84,10 @@ def test_wrong_parameters_are_named(rng):
         (changed(A_r=np.ones((N, 2))), "X has 3 streams on axis −2, A_r has 2"),
         (changed(W_m=np.ones(D)), r"W_m \(d 1\), got shape \(8,\)"),
         (changed(s_beta=np.ones(1)), r"s_beta \(number\), got shape \(1,\)"),
-        (lambda: hyper_connection_coefficients(X, {"A_m": 1}), "B is missing, A_r is missing, .*s_beta is missing"),
+        (
+            lambda: hyper_connection_coefficients(X, {"A_m": 1}),
+            "B is missing, A_r is missing, .*s_beta is missing",
+        ),
         (lambda: hyper_connection_coefficients(X, params, norm="rmz"), "did you mean 'rms'"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -12,7 +12,9 @@ from mgt_np import (
     grad,
     init_mhc_coefficients,
     mhc_coefficients,
+    mhc_connection,
     mhc_read,
+    mhc_read_coefficients,
     mhc_update,
     sinkhorn,
     softmax,
@@ -258,7 +260,10 @@ def test_wrong_parameters_are_named(rng):
         return lambda: mhc_coefficients(X, params | values, convention=convention)
 
     for call, message in (
-        (changed(phi_res=np.ones((N * D, N))), r"phi_res \(n·d n·n\) with n·n = 9, got shape \(24, 3\)"),
+        (
+            changed(phi_res=np.ones((N * D, N))),
+            r"phi_res \(n·d n·n\) with n·n = 9, got shape \(24, 3\)",
+        ),
         (changed(b_res=np.ones(N * N)), r"b_res \(n n\), got shape \(9,\)"),
         (changed(alpha_pre=np.ones(2)), r"alpha_pre \(number \| 1\)"),
         (changed(b_pre=np.ones(4)), "X has 3 streams on axis −2, b_pre has 4"),
@@ -284,3 +289,43 @@ def test_wrong_parameters_are_named(rng):
 def test_a_convention_is_given_by_names():
     with pytest.raises(TypeError, match="positional"):
         MHCConvention("flattened")
+
+
+@pytest.mark.parametrize("convention", ["paper", "deepseek-v4", "lucidrains", "tokenbender"])
+def test_a_connection_is_its_three_steps(convention, rng):
+    """mHC, eq. 3."""
+    X, params = (
+        rng.standard_normal((2, N, D)),
+        init_mhc_coefficients(rng, N, D, convention=convention),
+    )
+    H_pre, H_post, H_res = mhc_coefficients(X, params, convention=convention)
+    expected = mhc_update(X, np.tanh(mhc_read(X, H_pre)), H_post, H_res)
+    np.testing.assert_array_equal(
+        mhc_connection(X, np.tanh, params, convention=convention), expected
+    )
+    few = mhc_connection(X, np.tanh, params, convention=convention, n_iters=0)
+    assert np.max(np.abs(few - expected)) > 1e-6
+
+
+@pytest.mark.parametrize("convention", MHC_CONVENTIONS)
+def test_what_reads_alone_is_h_pre(convention, rng):
+    """mHC, eqs 7 and 8."""
+    X, params = (
+        rng.standard_normal((2, N, D)),
+        init_mhc_coefficients(rng, N, D, convention=convention),
+    )
+    expected = mhc_coefficients(X, params, convention=convention)[0]
+    pre = {name: x for name, x in params.items() if name.endswith("_pre")}
+    got = mhc_read_coefficients(X, pre, convention=convention)
+    np.testing.assert_allclose(got, expected, rtol=1e-13)
+    with pytest.raises(ValueError, match="b_post is unknown"):
+        mhc_read_coefficients(X, pre | {"b_post": np.ones(N)}, convention=convention)
+
+
+def test_static_coefficients_are_asked_for(rng):
+    """A parameter that is missing makes no other layer of it."""
+    b = {"b_pre": np.ones(N), "b_post": np.ones(N), "b_res": np.eye(N)}
+    with pytest.raises(ValueError, match="phi_pre is missing"):
+        mhc_coefficients(np.ones((2, N, D)), b)
+    H_pre, _, _ = mhc_coefficients(np.ones((2, N, D)), b, convention="static")
+    np.testing.assert_allclose(H_pre, 1.0 / (1.0 + np.exp(-1.0)), rtol=1e-15)

@@ -173,3 +173,41 @@ def test_edelta(golden, library):
     found = coefficients(X, dict(zip(names, weights, strict=True)))
     for H, key in zip(found, ("h_pre", "h_post", "h_res"), strict=True):
         agree(H, f[f"out.{key}"])
+
+
+@pytest.mark.parametrize(
+    ("name", "convention"),
+    [
+        ("megatron_mhc_random", "megatron"),
+        ("hf_deepseek_v4_n4_random", "huggingface"),
+        ("hf_deepseek_v4_n4_start", "deepseek-v4"),
+    ],
+)
+def test_megatron_and_hugging_face(name, convention, golden, library):
+    """mHC, eqs 7–9: one matrix for all three parts, stored the other way round."""
+    f = golden(name)
+    n = f["in.x"].shape[-2]
+    megatron = convention == "megatron"
+    alphas = [f"hc.alpha_{part}" for part in PARTS]
+    keys = ["hc.mapping_proj.weight", "hc.bias"] if megatron else ["hc.fn", "hc.base"]
+    names = keys + (alphas if megatron else ["hc.scale"])
+    ends = {"pre": slice(n), "post": slice(n, 2 * n), "res": slice(2 * n, None)}
+
+    def params_of(xp, w):
+        W, b, *alpha = (w[name] for name in names)
+        if not megatron:
+            alpha = [alpha[0][i : i + 1] for i in range(3)]
+        phi = xp.matrix_transpose(W)
+        params = {f"phi_{part}": phi[:, place] for part, place in ends.items()}
+        params |= {f"b_{part}": b[place] for part, place in ends.items()}
+        params["b_res"] = xp.reshape(params["b_res"], (n, n))
+        return params | {f"alpha_{part}": a for part, a in zip(PARTS, alpha, strict=True)}
+
+    X, (H_pre, H_post, H_res) = check_step(f, library, params_of, names, convention)
+    key = "out.branch_input" if megatron else "out.collapsed"
+    agree(mhc_read(X, H_pre), f[key])
+    agree(H_post, f["out.h_post" if megatron else "out.post"])
+    if megatron:
+        agree(H_res, f["out.h_res"])
+    else:
+        agree(array_namespace(H_res).matrix_transpose(H_res), f["out.comb"])

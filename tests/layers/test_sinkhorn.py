@@ -285,7 +285,9 @@ def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match=r"expected logits \(\.\.\. n n\), got shape \(3,\)"):
         sinkhorn(np.zeros(3))
     for m in (0, 3, 5, 25):
-        with pytest.raises(ValueError, match=rf"expected weights \(\.\.\. n!\).*, got shape \({m},\)"):
+        with pytest.raises(
+            ValueError, match=rf"expected weights \(\.\.\. n!\).*, got shape \({m},\)"
+        ):
             birkhoff(np.zeros(m))
 
 

@@ -51,7 +51,10 @@ def test_wrong_streams_are_named():
         (lambda: reduce_streams(X, reduction="max"), "expected reduction to be one of 'sum'"),
         (lambda: reduce_streams(np.ones(3)), r"X \(\.\.\. n d\), got shape \(3,\)"),
         (lambda: mhc_read(X, np.ones(2)), "X has 3 streams on axis −2, H_pre has 2"),
-        (lambda: mhc_update(X, np.ones((2, 7)), np.ones(N), np.eye(N)), "X has 8 features on axis −1, y has 7"),
+        (
+            lambda: mhc_update(X, np.ones((2, 7)), np.ones(N), np.eye(N)),
+            "X has 8 features on axis −1, y has 7",
+        ),
         (
             lambda: mhc_update(X, np.ones((2, D)), np.ones(N), np.ones((N, 2))),
             "X has 3 streams on axis −2, H_res has 2",

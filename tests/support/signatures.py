@@ -22,7 +22,18 @@ FUNCTIONS = {
 }
 
 # What the signature of a function cannot say, its `requires` among it: arguments to put in.
-BY_HAND = {}
+BY_HAND = {
+    "init_short_convolution": lambda rng, arguments: {"channels": 3},
+}
+
+# Lengths that are the same for no reason that the signature gives.
+SIZES = {
+    "multi_head_attention": {"d": 3, "d_c": 3},
+    "delta_gate": {"d": 3, "h": 3},
+    "deep_delta_coefficients": {"d": 3, "h": 3},
+    "deep_delta_expanded": {"d": 3, "h": 3},
+    "deep_delta_residual": {"d": 3, "h": 3},
+}
 
 
 @dataclass(frozen=True)
@@ -94,6 +105,11 @@ NUMBER = re.compile(r"(float|int)(?: (≥|>) (\S+)| in ([\[(])(\S+), (\S+)([\])]
 NAMED = ("bool", "function", "generator", "dtype", "'lecun' | float ≥ 0")
 
 
+def is_own(annotation):
+    """Say whether that is an option which a module of layers has made for itself."""
+    return not isinstance(annotation, str | Choice | Parameters)
+
+
 def is_shape(annotation):
     """Say whether that is the text of a shape, not of an option."""
     if not isinstance(annotation, str) or annotation in NAMED or annotation.startswith("'"):
@@ -116,6 +132,7 @@ def right_call(function, rng, *, sizes=None, leading=(2, 3), pick=0, left_out=()
     """
     names = all_names(function)
     sizes = dict(zip(names, range(3, 3 + len(names)), strict=True)) | (sizes or {})
+    sizes |= SIZES.get(function.__name__, {})
     arguments = {}
     for name, annotation in annotations(function).items():
         if name in left_out or isinstance(annotation, Parameters):
@@ -124,7 +141,7 @@ def right_call(function, rng, *, sizes=None, leading=(2, 3), pick=0, left_out=()
             arguments[name] = sizes[name]
         elif is_shape(annotation):
             arguments[name] = right_array(shapes.parse(annotation), rng, sizes, leading, pick)
-        elif default(function, name) is inspect.Parameter.empty:
+        elif default(function, name) is inspect.Parameter.empty and not is_own(annotation):
             arguments[name] = right_option(annotation)
     arguments |= options or {}
     arguments |= BY_HAND.get(function.__name__, lambda rng, arguments: {})(rng, arguments)
@@ -188,6 +205,8 @@ def wrong_options(annotation, may_be_none):
     """Values that an option with this annotation must refuse."""
     wrong = [] if may_be_none else [None]
     wrong += [object(), [1], np.ones(2), 1j]
+    if is_own(annotation):
+        return [*wrong, "nonsense", math.nan]
     if not isinstance(annotation, str):
         return [*wrong, "nonsense", math.nan, True, 3]
     if annotation == "'lecun' | float ≥ 0":
@@ -256,8 +275,7 @@ def fitting(spec, x):
 
 def has_dots(call, place):
     x = call.value(place)
-    shapes_ = place.spec.shapes if isinstance(x, np.ndarray) else ()
-    return any(s.leading == "..." for s in shapes_)
+    return isinstance(x, np.ndarray) and all(s.leading == "..." for s in fitting(place.spec, x))
 
 
 def longer(x, axis):
