@@ -10,6 +10,7 @@ from mgt_np.layers.activations import ACTIVATIONS
 
 from .rules import RESIDUAL_RULES
 from .rules.admin import OMEGA_SQUARED
+from .rules.ddl_expanded import COMPRESSORS
 from .rules.mhc import NORMS, STARTS
 
 
@@ -42,8 +43,10 @@ class TransformerConfig:
                   its RMS norms (1e-5 in the code), and whether the last norm is "layer" (default)
                   or "rms" (the code).
     ddl_expanded  all of ddl's but the last, which is "rms"; how many value channels (4 in paper
-                  and code); whether the compressor reads "channels" (our default: the paper
-                  reports both) or "tokens", the last `ddl_kernel_size` of them (4 in the code).
+                  and code); whether the compressor reads the "channels" (our default: the paper
+                  reports this and the last), their "convolution" (the code) or the last "tokens";
+                  its taps, `ddl_kernel_size` (4 in the code); and whether the last two start as
+                  the "mean" (ours) or "normal" (the code).
     hc            the number of streams (4 in the paper); `hc_dynamic=False` for coefficients that
                   do not depend on the state; `hc_output_gain` scales the initial W_o and W_2.
     mhc           the number of streams; `mhc_convention`, a name in `MHC_CONVENTIONS` or a row like
@@ -94,6 +97,7 @@ class TransformerConfig:
     ddl_value_channels: int = 4
     ddl_compressor: str = "channels"
     ddl_kernel_size: int = 4
+    ddl_compressor_start: str = "mean"
     n_streams: int = 4
     hc_dynamic: bool = True
     hc_output_gain: float = 1.0
@@ -115,6 +119,11 @@ class TransformerConfig:
             raise ValueError(
                 f"TransformerConfig: expected n_heads to divide d_model {self.d_model}, "
                 f"got {self.n_heads}"
+            )
+        if self.ddl_compressor == "channels" and self.ddl_compressor_start != "mean":
+            raise ValueError(
+                "TransformerConfig: expected ddl_compressor_start to be 'mean' with "
+                f"ddl_compressor='channels', which has no kernel, got {self.ddl_compressor_start!r}"
             )
         if self.mhc_single_pass and self.mhc_read_out != "mean":
             raise ValueError(
@@ -237,8 +246,9 @@ _KINDS = {
     "ddl_norm_eps": _number(0),
     "ddl_final_norm": _name("layer", "rms"),
     "ddl_value_channels": _whole(1),
-    "ddl_compressor": _name("channels", "tokens"),
+    "ddl_compressor": _name(*COMPRESSORS),
     "ddl_kernel_size": _whole(1),
+    "ddl_compressor_start": _name("mean", "normal"),
     "n_streams": _whole(1),
     "hc_dynamic": _flag,
     "hc_output_gain": _number(0),

@@ -19,7 +19,6 @@ last one's reads the streams out. H_pre is carried along as one more feature of 
 
 import math
 
-from mgt_np import layers
 from mgt_np.arrays import array_namespace, device
 from mgt_np.arrays.initial import constant
 from mgt_np.layers import (
@@ -30,6 +29,7 @@ from mgt_np.layers import (
     layer_norm,
     mhc_coefficients,
     mhc_read,
+    mhc_read_coefficients,
     mhc_update,
     reduce_streams,
     rms_norm,
@@ -96,7 +96,7 @@ def read(state, params, config):
     if config.mhc_single_pass:
         return mhc_read(*_unpacked(state))
     if config.mhc_read_out == "head":
-        H_pre = layers.mhc_read_coefficients(state, params, convention=config.mhc_convention)
+        H_pre = mhc_read_coefficients(state, params, convention=config.mhc_convention)
         return mhc_read(state, H_pre)
     return reduce_streams(state, reduction="mean")
 

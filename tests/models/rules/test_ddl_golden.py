@@ -110,19 +110,14 @@ def test_a_block_of_one_value_channel(name, golden):
     check(f, lambda p: {"y": block(p["in.x"], p, f, config)[-1]})
 
 
-def compressor(p, prefix, f, config):
-    """The code's compressor as ours: CC convolves over the channels, then reads; TC over tokens."""
+def compressor(p, prefix, config):
+    """The code's compressors by our names: CC convolves over channels, TC over tokens."""
     read = p[f"{prefix}.read"]
-    xp, d_v = array_namespace(read), config.ddl_value_channels
-    if config.ddl_compressor == "tokens":  # their last tap is this token, our first
-        kernel = xp.reshape(p[f"{prefix}.shortconv.weight"], (8, d_v, -1))
-        return {"compressor": {"kernel": xp.flip(kernel, axis=-1), "w": read}}
-    weight = p[f"{prefix}.weight"]
-    n_taps = weight.shape[-1]
-    j, m, c = np.ogrid[:d_v, :n_taps, :d_v]  # channel c meets tap m on its way to channel j
-    meets = (c == j + m - (n_taps - 1) // 2).astype(float)
-    taps = xp.sum(xp.reshape(read, (-1, 1, 1)) * meets, axis=0)
-    return {"compressor": {"C": weight @ taps}}
+    if config.ddl_compressor == "convolution":
+        return {"compressor": {"kernel": p[f"{prefix}.weight"], "w": read}}
+    xp = array_namespace(read)  # their last tap is this token, our first
+    kernel = xp.reshape(p[f"{prefix}.shortconv.weight"], (8, config.ddl_value_channels, -1))
+    return {"compressor": {"kernel": xp.flip(kernel, axis=-1), "w": read}}
 
 
 @pytest.mark.parametrize("name", ["cc_norope_noqknorm", "cc_rope_qknorm", "tc_norope_noqknorm"])
@@ -132,7 +127,7 @@ def test_a_block_of_several_value_channels(name, golden):
     config = expanded(f)
 
     def outputs(p):
-        shared = compressor(p, "w.compress", f, config)
+        shared = compressor(p, "w.compress", config)
         x_mid, y = block(p["in.x"], p, f, config, shared=shared)
         read = RESIDUAL_RULES["ddl_expanded"].read
         return {
@@ -146,15 +141,15 @@ def test_a_block_of_several_value_channels(name, golden):
 
 
 def expanded(f):
-    kind = {"cc": "channels", "tc": "tokens"}[str(f["cfg.compressor"])]
+    kind = {"cc": "convolution", "tc": "tokens"}[str(f["cfg.compressor"])]
     options = {"ddl_compressor": kind, "ddl_kernel_size": 3, "ddl_value_channels": 3}
     return config_of("ddl_expanded", **options)
 
 
-def read_out(state, p, f, config):
+def read_out(state, p, config):
     """The end of the model, by the rule's own `read` and `last_norm`."""
     rule = RESIDUAL_RULES["ddl_expanded"]
-    x = rule.read(state, compressor(p, "w.readout", f, config), config)
+    x = rule.read(state, compressor(p, "w.readout", config), config)
     _, norm = rule.last_norm(config)
     return x, norm(x, p["w.ln_f.weight"])
 
@@ -166,7 +161,7 @@ def test_the_read_out(kind, golden):
     config = expanded(f)
 
     def outputs(p):
-        x, normed = read_out(p["in.x"], p, f, config)
+        x, normed = read_out(p["in.x"], p, config)
         return {"readout": x, "normed": normed, "y": linear(normed, T(p["w.lm_head.weight"]))}
 
     check(f, outputs)
@@ -193,10 +188,10 @@ def test_a_whole_model(start, golden):
         found = {"state_0": state}
         for i in range(2):
             prefix = f"w.transformer.h.{i}."
-            shared = compressor(p, f"{prefix}compress", f, config)
+            shared = compressor(p, f"{prefix}compress", config)
             _, state = block(state, p, f, config, prefix, shared)
             found[f"state_{i + 1}"] = state
-        _, normed = read_out(state, p, f, config)
+        _, normed = read_out(state, p, config)
         y = linear(normed, T(E))
         return found | {"y": y, "loss": cross_entropy(y, f["in.targets"])}
 

@@ -169,6 +169,7 @@ def test_in_a_single_pass_a_sublayer_reads_by_the_coefficients_before(rng):
     params = moved_params(rng, config)
     x = params["tokens"][TOKENS] + params["positions"][:5]
     X, before, states = np.stack([x] * 4, axis=-2), np.array([1.0, 0, 0, 0]), [x]
+    assert np.array_equal(RULE.expand(x, config)[..., -1], np.broadcast_to(before, (2, 5, 4)))
     for block in params["blocks"]:
         for name in ("attention", "feed_forward"):
             residual = block[f"{name}_residual"]
