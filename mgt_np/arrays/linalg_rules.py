@@ -1,14 +1,14 @@
 """The vector-Jacobian products of the `linalg` extension, as `RULES` is for the main namespace.
 
-Derivatives of eigenvalues and singular values are those of Magnus (1985) and Townsend (2016). They
-exist where the values are distinct; where they are not, the rule says so instead of returning the
-gradient of one arbitrary basis.
+Derivatives of eigenvalues and singular values are those of Magnus (1985) and Townsend (2016). Those
+of vectors, and second derivatives, exist where the values are distinct; where they are not, the
+rule says so instead of returning the gradient of one arbitrary basis.
 """
 
 import math
 
 from .boxes import device
-from .rules import _column, _row, _unreduce, like
+from .rules import _column, _row, _unreduce, like, nonzero, relative_to_largest
 
 
 def _rounding(xp, values, n):
@@ -38,9 +38,21 @@ def _inverse_gaps(xp, values):
     return xp.reciprocal(xp.where(_diagonal_of(xp, values), math.inf, gaps))
 
 
+def _evened(xp, g, values, n):
+    """The mean of `g` over values that are equal to rounding: which is which, no basis says.
+
+    For a function that takes equal values alike it is g itself; at a kink, as max has where the two
+    largest are equal, it is the mean of the one-sided slopes.
+    """
+    gaps = xp.abs(xp.subtract(_row(xp, values), _column(xp, values)))
+    alike = xp.astype(xp.less_equal(gaps, _column(xp, _rounding(xp, values, n))), g.dtype)
+    sums = xp.matmul(alike, _column(xp, g))
+    return xp.squeeze(xp.divide(sums, xp.sum(alike, axis=-1, keepdims=True)), axis=-1)
+
+
 def _eigvalsh(xp, g, ans, x):
-    """V diag(g) Vᵀ."""
-    _hold_distinct(xp, ans, _diagonal_of(xp, ans), "eigvalsh")
+    """V diag(g) Vᵀ, g evened out over equal eigenvalues."""
+    g = _evened(xp, g, ans, x.shape[-1])
     _, V = xp.linalg.eigh(x)
     return xp.matmul(xp.multiply(V, _row(xp, g)), xp.matrix_transpose(V))
 
@@ -59,10 +71,12 @@ def _eigh(xp, g, ans, x):
 
 
 def _svdvals(xp, g, ans, x):
-    """U diag(g) Vᵀ; a singular value has a kink at 0, as |·| has, and the mean slope there is 0."""
+    """U diag(g) Vᵀ, g evened out over equal values.
+
+    A singular value has a kink at 0, as |·| has, and the mean slope there is 0.
+    """
     zero = xp.less_equal(ans, _rounding(xp, ans, max(x.shape[-2:])))
-    alike = xp.logical_or(_diagonal_of(xp, ans), xp.logical_and(_row(xp, zero), _column(xp, zero)))
-    _hold_distinct(xp, ans, alike, "svdvals")
+    g = _evened(xp, g, ans, max(x.shape[-2:]))
     U, _, Vt = xp.linalg.svd(x, full_matrices=False)
     return xp.matmul(xp.multiply(U, _row(xp, xp.where(zero, 0.0, g))), Vt)
 
@@ -124,21 +138,27 @@ def _trace(xp, g, ans, x, offset=0, dtype=None):
 
 
 def _vector_norm(xp, g, ans, x, axis=None, keepdims=False, ord=2):
-    """Slope of (Σ|x|ᵖ)^(1/p); at the kink x = 0 the mean slope, 0."""
-    g, norm = (_unreduce(xp, a, x, axis, keepdims) for a in (g, ans))
-    if ord == 1:
-        return xp.multiply(g, xp.sign(x))
-    if math.isinf(ord):
-        chosen = xp.equal(xp.abs(x), norm)
-        ties = xp.sum(xp.astype(chosen, x.dtype), axis=axis, keepdims=True)
-        return xp.where(chosen, xp.multiply(xp.divide(g, ties), xp.sign(x)), 0.0)
+    """The slope of (Σ|x|ᵖ)^(1/p), and the mean slope at kinks: 0 for an entry of 0 or x = 0.
+
+    It does not change with the scale of x, and is taken at x over its largest magnitude: right also
+    where a norm overflows, or is 0 because squares underflow.
+    """
+    g = _unreduce(xp, g, x, axis, keepdims)
     if ord == 0:
         raise ValueError("vector_norm has no gradient for ord=0: it counts")
-    norm = xp.where(xp.equal(norm, 0.0), math.inf, norm)
+    if ord == 1 or 0 in x.shape:
+        return xp.multiply(g, xp.sign(x))
+    if math.isinf(ord):
+        chosen = xp.equal(xp.abs(x), _unreduce(xp, ans, x, axis, keepdims))
+        ties = xp.sum(xp.astype(chosen, x.dtype), axis=axis, keepdims=True)
+        return xp.where(chosen, xp.multiply(xp.divide(g, ties), xp.sign(x)), 0.0)
+    x = relative_to_largest(xp, x, axis)
+    norm = nonzero(xp, xp.linalg.vector_norm(x, axis=axis, keepdims=True, ord=ord))
+    ratio = xp.divide(x, norm)
     if ord == 2:
-        return xp.multiply(xp.divide(g, norm), x)
-    ratio = xp.divide(xp.abs(x), norm)
-    return xp.multiply(g, xp.multiply(xp.sign(x), xp.pow(ratio, ord - 1.0)))
+        return xp.multiply(g, ratio)
+    power = xp.pow(xp.abs(xp.where(xp.equal(ratio, 0.0), 1.0, ratio)), ord - 1.0)
+    return xp.multiply(g, xp.multiply(xp.sign(x), power))
 
 
 def _solve_matrix(xp, g, ans, A, b):

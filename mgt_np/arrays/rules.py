@@ -4,10 +4,13 @@
 gradient `g` of the result `ans`. Every rule is itself written in differentiable functions, `xp`,
 so that gradients can be differentiated again. Where a function has a kink, a rule takes the mean
 of the one-sided slopes (`abs`, `maximum` of equals, `clip` on a bound) or spreads `g` evenly over
-the equals (`max`, `min`); it never invents a zero.
+the equals (`max`, `min`); it never invents a zero. A root at 0 is taken for that of a square, whose
+mean slope is 0: where what is under a root is defined on both sides of 0, it has its minimum there.
 """
 
 import math
+
+from autograd.tracer import getval
 
 from .boxes import device
 
@@ -39,6 +42,23 @@ def _count(x, axis):
     return math.prod(x.shape[i] for i in _axes(axis, x.ndim))
 
 
+def relative_to_largest(xp, x, axis):
+    """Return x over its largest magnitude along `axis`, whose squares stay in range.
+
+    Zeros stay zeros; where there are infinities, they are ±1 and the others 0. The largest
+    magnitude is a constant to derivatives: divide by it only what does not change with scale.
+    """
+    size = xp.abs(getval(x))
+    largest = xp.max(size, axis=axis, keepdims=True)
+    ratio = xp.divide(x, xp.where(xp.equal(largest, 0.0), 1.0, largest))
+    return xp.where(xp.isinf(size), xp.sign(x), ratio)
+
+
+def nonzero(xp, x):
+    """Return x with infinity in place of zeros, to be divided by: at a kink the slope is then 0."""
+    return xp.where(xp.equal(x, 0.0), math.inf, x)
+
+
 # ---- elementwise, one argument: the derivative
 
 
@@ -59,7 +79,7 @@ UNARY = {
     "sign": _derivative(lambda xp, ans, x: xp.zeros_like(x)),
     "sin": _derivative(lambda xp, ans, x: xp.cos(x)),
     "sinh": _derivative(lambda xp, ans, x: xp.cosh(x)),
-    "sqrt": (lambda xp, g, ans, x: xp.divide(xp.multiply(g, 0.5), ans),),
+    "sqrt": (lambda xp, g, ans, x: xp.divide(xp.multiply(g, 0.5), nonzero(xp, ans)),),
     "square": _derivative(lambda xp, ans, x: xp.multiply(x, 2.0)),
     "tan": _derivative(lambda xp, ans, x: xp.add(xp.square(ans), 1.0)),
     "tanh": _derivative(lambda xp, ans, x: xp.subtract(1.0, xp.square(ans))),
@@ -81,13 +101,16 @@ def _partials(*gradients):
 
 
 def _power_slope(xp, g, ans, x, y):
-    """y x^(y−1), and 0 where x = y = 0."""
+    """y x^(y−1), and 0 where x = 0 and 0 ≤ y < 1."""
     if isinstance(y, int | float):
         if y == 0:
             return xp.multiply(g, xp.zeros_like(x))
+        if 0 < y < 1:
+            x = nonzero(xp, x)
         return xp.multiply(g, xp.multiply(xp.pow(x, y - 1), y))
-    both = xp.logical_and(xp.equal(x, 0.0), xp.equal(y, 0.0))
-    lower = xp.where(both, 1.0, xp.subtract(y, 1.0))
+    is_root = xp.logical_and(xp.greater_equal(y, 0.0), xp.less(y, 1.0))
+    at_kink = xp.logical_and(xp.equal(x, 0.0), is_root)
+    lower = xp.where(at_kink, 1.0, xp.subtract(y, 1.0))
     return xp.multiply(g, xp.multiply(xp.pow(x, lower), y))
 
 
@@ -122,11 +145,16 @@ def _clip_slopes(argnum):
 
 
 def _softmax_slope(xp, g, ans, x, y):
-    """exp(x − log(eˣ + eʸ)); where that is ∞ − ∞, what `maximum` has."""
-    infinite = xp.isinf(ans)
-    finite = xp.exp(xp.subtract(xp.where(infinite, 0.0, x), xp.where(infinite, 0.0, ans)))
-    limit = _winner(xp, g, x, y, xp.greater)
-    return xp.where(infinite, limit, xp.multiply(g, finite))
+    """eˣ/(eˣ + eʸ) = 1/(1 + e^−(x−y)), and ½ where x = y are infinite.
+
+    Of the difference, since x − ans has lost it where x is large.
+    """
+    both = xp.logical_and(xp.isinf(ans), xp.equal(x, y))
+    difference = xp.where(both, 0.0, xp.subtract(xp.where(both, 0.0, x), y))
+    smaller = xp.less(difference, 0.0)
+    ratio = xp.exp(xp.where(smaller, difference, xp.negative(difference)))  # of the two, ≤ 1
+    share = xp.divide(xp.where(smaller, ratio, 1.0), xp.add(ratio, 1.0))
+    return xp.multiply(g, share)
 
 
 BINARY = {
@@ -176,22 +204,36 @@ def _sum(xp, g, ans, x, axis=None, dtype=None, keepdims=False):
     return like(xp, _spread(xp, g, x, axis, keepdims), x)
 
 
+def _over(n):
+    """1/n for a number of entries; NaN, as the mean or variance itself, where there are none."""
+    return 1.0 / n if n > 0 else math.nan
+
+
 def _mean(xp, g, ans, x, axis=None, keepdims=False):
-    return _spread(xp, xp.multiply(g, 1.0 / _count(x, axis)), x, axis, keepdims)
+    return _spread(xp, xp.multiply(g, _over(_count(x, axis))), x, axis, keepdims)
+
+
+def _centred(xp, x, axis):
+    return xp.subtract(x, xp.mean(x, axis=axis, keepdims=True))
 
 
 def _variance(xp, g, ans, x, axis=None, correction=0.0, keepdims=False):
-    centred = xp.subtract(x, xp.mean(x, axis=axis, keepdims=True))
-    g = xp.multiply(g, 2.0 / (_count(x, axis) - correction))
-    return xp.multiply(_unreduce(xp, g, x, axis, keepdims), centred)
+    """2 (x − mean)/(n − correction)."""
+    g = xp.multiply(g, 2.0 * _over(_count(x, axis) - correction))
+    return xp.multiply(_unreduce(xp, g, x, axis, keepdims), _centred(xp, x, axis))
 
 
 def _deviation(xp, g, ans, x, axis=None, correction=0.0, keepdims=False):
-    """(x − mean)/(n std); the mean slope, 0, where all are equal and std has a kink."""
-    centred = xp.subtract(x, xp.mean(x, axis=axis, keepdims=True))
-    g = xp.divide(g, xp.where(xp.equal(ans, 0.0), math.inf, ans))
-    g = xp.multiply(g, 1.0 / (_count(x, axis) - correction))
-    return xp.multiply(_unreduce(xp, g, x, axis, keepdims), centred)
+    """(x − mean)/((n − correction) std); the mean slope, 0, where all are equal: std has a kink."""
+    n = _count(x, axis)
+    g = xp.multiply(g, math.sqrt(_over(n) * _over(n - correction)))
+    g = _unreduce(xp, g, x, axis, keepdims)
+    if n == 0:
+        return _spread(xp, g, x, axis, keepdims=True)
+    # Centred twice: what rounding leaves of equal entries is the same in all of them.
+    ratio = relative_to_largest(xp, _centred(xp, _centred(xp, x, axis), axis), axis)
+    size = xp.sqrt(xp.mean(xp.square(ratio), axis=axis, keepdims=True))
+    return xp.multiply(xp.divide(g, nonzero(xp, size)), ratio)
 
 
 def _extremum(xp, g, ans, x, axis=None, keepdims=False):
@@ -201,7 +243,7 @@ def _extremum(xp, g, ans, x, axis=None, keepdims=False):
 
 
 def _product(xp, g, ans, x, axis=None, dtype=None, keepdims=False):
-    """The product of all the others, by products from the left and the right: zeros are welcome."""
+    """The product of all the others, by products from the left and the right, zeros or not."""
     if 0 in x.shape:
         return xp.zeros_like(x)
     if axis is None or isinstance(axis, tuple):
@@ -434,6 +476,7 @@ READS_NO_RESULT = frozenset(
         "sin",
         "sinh",
         "square",
+        "std",
         "tensordot",
         "var",
         "vecdot",

@@ -368,5 +368,6 @@ def init_deep_delta_expanded(
     ours: the authors' code has 0.5/√d. b_v = 0 is ours too: the paper's v has no bias, the code's
     is drawn from U(−1/√d, 1/√d), the default of `torch.nn.Linear`.
     """
+    value = {"W_v": normal(rng, (d, d_v), scale, dtype), "b_v": constant(0.0, d_v, dtype)}
     gate = init_delta_gate(rng, d, beta_init=beta_init, hidden=hidden, scale=scale, dtype=dtype)
-    return {"W_v": normal(rng, (d, d_v), scale, dtype), "b_v": constant(0.0, d_v, dtype), **gate}
+    return value | gate

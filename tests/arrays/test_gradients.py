@@ -258,7 +258,7 @@ def test_an_error_inside_leaves_autograd_usable():
 
 def test_an_error_in_a_rule_leaves_autograd_usable():
     with pytest.raises(ValueError, match="distinct"):
-        grad(lambda x: anp.sum(array_namespace(x).linalg.eigvalsh(x)))(np.eye(2))
+        grad(lambda x: anp.sum(array_namespace(x).linalg.eigh(x)[1] ** 2))(np.eye(2))
     assert grad(lambda x: anp.sum(x**2))(np.ones(2)).tolist() == [2.0, 2.0]
 
 

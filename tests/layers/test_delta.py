@@ -204,9 +204,9 @@ def test_wrong_widths_are_named():
         delta_update(X, k, np.ones(3), 1.0)
     with pytest.raises(ValueError, match=r"X has (m = )?3( values)? on axis −1, v has 4"):
         delta_update(X, np.ones(8), np.ones(4), 1.0)
-    with pytest.raises(ValueError, match=r"expected X \(\.\.\. d m\), got shape \(8,\)"):
+    with pytest.raises(ValueError, match=r"expected X \(\.\.\. d≥1 m\), got shape \(8,\)"):
         delta_apply(np.ones(8), np.ones(8), 1.0)
-    with pytest.raises(ValueError, match=r"expected X \(\.\.\. d m\), got shape \(8,\)"):
+    with pytest.raises(ValueError, match=r"expected X \(\.\.\. d≥1 m\), got shape \(8,\)"):
         delta_update(np.ones(8), np.ones(8), np.ones(3), 1.0)
     with pytest.raises(ValueError, match=r"expected v \(.*m\), got shape \(\)"):
         delta_update(X, np.ones(8), np.ones(()), 1.0)

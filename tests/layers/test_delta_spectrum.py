@@ -143,5 +143,5 @@ def test_wrong_widths_are_named():
         delta_product(np.ones((3, 5)), np.ones(4))
     number = delta_product(np.ones((3, 5)), np.asarray(0.3))
     np.testing.assert_array_equal(number, delta_product(np.ones((3, 5)), 0.3))
-    with pytest.raises(ValueError, match=r"expected K \(\.\.\. L d\), got shape \(5,\)"):
+    with pytest.raises(ValueError, match=r"expected K \(\.\.\. L d≥1\), got shape \(5,\)"):
         delta_product(np.ones(5), 1.0)
