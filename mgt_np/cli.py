@@ -177,7 +177,10 @@ def _devices(library):
     """The version of an array library and the devices that it finds, in words."""
     if find_spec(library) is None:
         return "not installed"
-    version = import_module(library).__version__
+    try:
+        version = import_module(library).__version__
+    except Exception as error:  # a GPU library without its drivers, say
+        return f"installed, but importing it fails: {error}"
     try:
         xp, _ = namespace_named(library)
         return f"{version}: {', '.join(map(str, devices_of(xp)))}"

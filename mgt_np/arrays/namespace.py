@@ -131,6 +131,8 @@ def to_host(x):
     library = library_of(x)
     if library in (None, _NUMPY):
         return np.asarray(x)
+    if getattr(x, "requires_grad", False):  # PyTorch's own tape ends here
+        x = x.detach()
     try:
         return np.asarray(array_api_compat.to_device(x, "cpu"))
     except ValueError:  # a library whose host has another name

@@ -102,7 +102,8 @@ def _function(name, value):
     return value
 
 
-def _generator(name, value):
+def generator(name, value):
+    """Return a generator of NumPy's, or raise TypeError for a seed and anything else."""
     if not isinstance(value, np.random.Generator):
         raise TypeError(
             f"expected {name} to be a numpy.random.Generator, as from "
@@ -136,9 +137,9 @@ _NAMED = {
     "bool": _boolean,
     "dtype": _dtype,
     "function": _function,
-    "generator": _generator,
+    "generator": generator,
     "'lecun' | float ≥ 0": _scale,
 }
 
 # Options that are right or wrong by their type alone, whatever their value.
-BY_TYPE = (_function, _generator)
+BY_TYPE = (_function, generator)

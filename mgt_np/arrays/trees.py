@@ -17,9 +17,14 @@ _CONTAINERS = dict | list | tuple
 
 
 def leaves_of(tree):
-    """Return the leaves from left to right."""
+    """Return the leaves from left to right; raise ValueError for a tree that contains itself."""
     found = []
-    _collect(tree, found)
+    try:
+        _collect(tree, found)
+    except RecursionError:
+        raise ValueError(
+            f"expected a tree of arrays, got a {type(tree).__name__} that contains itself"
+        ) from None
     return found
 
 

@@ -4,6 +4,8 @@ from bisect import bisect_right
 
 import numpy as np
 
+from mgt_np.arrays.options import generator
+
 
 class KnownEntropyLanguage:
     """A stationary Markov chain, whose entropy rate bounds any model's loss from below.
@@ -35,6 +37,7 @@ class KnownEntropyLanguage:
         A small `concentration` makes few successors likely and H small; a large one makes rows
         nearly uniform and H nearly log n.
         """
+        generator("rng", rng)
         if n_symbols < 1 or not concentration > 0:
             raise ValueError(
                 "n_symbols must be at least 1 and concentration positive, "
@@ -54,6 +57,7 @@ class KnownEntropyLanguage:
 
     def sample(self, rng, n_tokens: int):
         """Draw `n_tokens` int64 tokens (n_tokens,), the first from π, so every one is from π."""
+        generator("rng", rng)
         if n_tokens < 0:
             raise ValueError(f"n_tokens must not be negative, got {n_tokens}")
         cumulative = np.cumsum(np.vstack([self.transition, self.stationary]), axis=1)
@@ -102,6 +106,7 @@ def copy_task(rng, batch: int, length: int, n_symbols: int, delay: int = 0):
     On the positions of the mask, loss is 0 for a model that copies, and log(n_symbols) nats
     (accuracy 1 / n_symbols) at best for one that does not look back.
     """
+    generator("rng", rng)
     if min(batch, length, n_symbols) < 1 or delay < 0:
         raise ValueError(
             "batch, length and n_symbols must be at least 1 and delay at least 0, "

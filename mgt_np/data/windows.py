@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mgt_np.arrays.options import generator
+
 
 def windows(tokens, length: int, *, batch: int, rng):
     """Draw `batch` windows of `length` + 1 consecutive tokens, each start equally likely.
@@ -10,8 +12,10 @@ def windows(tokens, length: int, *, batch: int, rng):
 
     Shapes: tokens (n,), result (batch, length + 1), a copy. The same `rng` state gives the same
     windows. With n = length + 1 there is one window, the whole of `tokens`.
-    Raises ValueError where `tokens` is not 1-D or has fewer than length + 1 tokens.
+    Raises TypeError where `rng` is no numpy.random.Generator, and ValueError where `tokens` is not
+    1-D or has fewer than length + 1 tokens.
     """
+    generator("rng", rng)
     tokens = np.asarray(tokens)
     if tokens.ndim != 1:
         raise ValueError(f"tokens must be 1-D, got shape {tokens.shape}")

@@ -396,3 +396,11 @@ def test_to_host(library, rng):
 def test_device_of_traced_arrays(library):
     x = library.asarray(np.ones(1))
     assert traced(device, x) == device(x)
+
+
+def test_what_pytorch_differentiates_comes_to_the_host():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    W = torch.nn.Linear(3, 2).weight
+    got = to_host(W)
+    assert type(got) is np.ndarray
+    np.testing.assert_array_equal(got, W.detach().numpy())

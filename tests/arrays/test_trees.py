@@ -4,6 +4,7 @@ from collections import namedtuple
 
 import pytest
 
+from mgt_np import grad
 from mgt_np.arrays import leaves_with_paths, tree_map
 
 Pair = namedtuple("Pair", "a b")
@@ -44,3 +45,14 @@ def test_map_over_several_trees_pairs_leaves_by_path():
 def test_map_over_trees_that_differ(other):
     with pytest.raises(ValueError, match=r"expected trees of one shape, but only one has \["):
         tree_map(lambda x, y: x, {"a": 1, "b": 2}, other)
+
+
+def test_a_tree_that_contains_itself_is_refused():
+    cyclic = {}
+    cyclic["a"] = cyclic
+    with pytest.raises(ValueError, match="expected a tree of arrays, got a dict that contains"):
+        grad(lambda params: 0.0)(cyclic)
+    listed = []
+    listed.append(listed)
+    with pytest.raises(ValueError, match="got a list that contains itself"):
+        grad(lambda params: 0.0)(listed)
