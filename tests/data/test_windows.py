@@ -16,7 +16,7 @@ DRAWN = {
 
 
 @pytest.mark.parametrize("name", DRAWN)
-@pytest.mark.parametrize("rng", [0, None, np.random.RandomState(0)], ids=repr)
+@pytest.mark.parametrize("rng", [0, None, np.random.RandomState(0)], ids=["int", "None", "old"])
 def test_a_seed_is_no_generator(name, rng):
     with pytest.raises(TypeError, match=r"expected rng to be a numpy\.random\.Generator"):
         DRAWN[name](rng)

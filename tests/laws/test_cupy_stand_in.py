@@ -33,7 +33,6 @@ REFUSED = {
     "linalg.solve-(2,-3,-3)-(3,)",
     "linalg.solve-(3,-3,-3)-(3,)",
 }
-# The gradient of exact singular values looks whether two are equal, where it does not exist.
 STANDARD = [case for case in RULE_CASES if case.standard]
 
 
