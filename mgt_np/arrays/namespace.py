@@ -1,6 +1,7 @@
 """Which array library do these arrays belong to?"""
 
 import operator
+from importlib import import_module
 from types import SimpleNamespace
 
 import array_api_compat
@@ -26,6 +27,14 @@ _LEAN_NUMPY = SimpleNamespace(
 )
 
 
+def _stop_gradient_of_jax(x):
+    return import_module("jax").lax.stop_gradient(x)
+
+
+# How a library with derivatives of its own is told to take none.
+_HOLD = {"jax": _stop_gradient_of_jax, "torch": operator.methodcaller("detach")}
+
+
 class Library:
     """An array library as seen by its arrays: its namespace, plain and differentiable."""
 
@@ -33,6 +42,7 @@ class Library:
         self.xp, self.traced_xp = xp, DifferentiableNamespace(xp)
         self.lean_xp = _LEAN_NUMPY if xp is array_api_compat.numpy else xp
         self.name = xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
+        self.held = _HOLD.get(self.name, lambda x: x)
         self.yields_to_boxes = True
         self._is_floating = {}
 
@@ -95,6 +105,12 @@ def _first_sight(x):
             box = boxes.register(array_type, xp, library.traced_xp)
             _LIBRARY_OF_TYPE[box] = library
     return library
+
+
+# NumPy's scalars are known from the start: a box made before would be autograd's own, whose rules
+# round otherwise than ours, and the first gradient of a process would differ in its last digit.
+for _kind in (np.float16, np.float32, np.float64, np.longdouble):
+    _first_sight(_kind(0.0))
 
 
 def array_namespace(*xs):

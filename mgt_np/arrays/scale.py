@@ -2,12 +2,14 @@
 
 from autograd.tracer import getval
 
-from .namespace import array_namespace
+from .namespace import array_namespace, library_of
 
 
 def held(x):
-    """Return the values of an array, through which no gradient flows."""
-    return getval(x)
+    """Return an array as a constant: no gradient flows through it, ours, JAX's or PyTorch's."""
+    x = getval(x)
+    library = library_of(x)
+    return x if library is None else library.held(x)
 
 
 def magnitude(x, axis):

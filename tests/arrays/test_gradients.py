@@ -1,5 +1,7 @@
 """value_and_grad and grad: any tree of parameters, any library, any order, at linear cost."""
 
+import subprocess
+import sys
 import tracemalloc
 from collections import namedtuple
 
@@ -481,3 +483,17 @@ def test_the_tape_keeps_what_rules_read_and_is_freed_while_it_is_walked():
         tracemalloc.stop()
     layers = peak / (n_layers * size * 8)
     assert 1.0 < layers < 2.3
+
+
+def test_the_first_gradient_of_a_process_has_our_rules():
+    """A NumPy scalar within it is traced by our box, not by autograd's, which rounds otherwise."""
+    code = (
+        "import numpy as np, mgt_np as mgt\n"
+        "def f(x):\n"
+        "    total = mgt.array_namespace(x).sum(x)\n"
+        "    print(type(total).__name__)\n"
+        "    return total\n"
+        "mgt.grad(f)(np.ones(3))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "TracedNumPyArray"

@@ -1,9 +1,10 @@
 """The scale that is taken out before squares are taken."""
 
 import numpy as np
+import pytest
 
 from mgt_np import array_namespace, grad
-from mgt_np.arrays import magnitude
+from mgt_np.arrays import held, magnitude
 
 
 def test_it_is_the_largest_magnitude_or_one():
@@ -15,3 +16,15 @@ def test_it_is_the_largest_magnitude_or_one():
 def test_no_gradient_flows_through_it():
     slope = grad(lambda x: array_namespace(x).sum(x / magnitude(x, axis=-1)))(np.array([1.0, 4.0]))
     assert slope.tolist() == [0.25, 0.25]
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_nor_does_that_of_a_library_with_derivatives_of_its_own(name):
+    library = pytest.importorskip(name, reason=f"{name} is not installed")
+    if name == "torch":
+        x = library.tensor([1.0, 4.0], requires_grad=True)
+        (x * held(x)).sum().backward()
+        assert x.grad.tolist() == [1.0, 4.0]
+        return
+    slope = library.grad(lambda x: (x * held(x)).sum())(library.numpy.asarray([1.0, 4.0]))
+    assert slope.tolist() == [1.0, 4.0]

@@ -5,6 +5,7 @@ from itertools import accumulate
 
 from mgt_np.arrays import (
     as_rows,
+    held,
     in_blocks,
     minus_infinity_below,
     on_host,
@@ -75,7 +76,7 @@ def attend_pieces(xp, qkv, split, pieces):
         E = xp.matmul(k[..., keys, :], xp.matrix_transpose(q[..., queries, :]))
         if pieces.causal:
             E += minus_infinity_below(xp, keys.stop, queries.stop - queries.start, E)
-        E -= xp.max(E, axis=-2, keepdims=True)
+        E -= held(xp.max(E, axis=-2, keepdims=True))
         E = xp.exp(E)
         total = xp.matrix_transpose(sum_of_columns(xp, E))
         O = xp.matmul(xp.matrix_transpose(E), v[..., keys, :])
