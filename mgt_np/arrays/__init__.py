@@ -10,7 +10,7 @@ from .layout import matrices_inside_out, matrices_outside_in
 from .libraries import Place, move, place
 from .namespace import array_namespace, as_float_array, to_host
 from .options import Choice
-from .scale import held, magnitude
+from .scale import held, largest, magnitude
 from .scatter import add_to_columns
 from .special import normal_cdf, normal_cdf_float32
 from .sums import (
@@ -38,6 +38,7 @@ __all__ = [
     "has_values",
     "held",
     "in_blocks",
+    "largest",
     "layer",
     "leaves_with_paths",
     "magnitude",

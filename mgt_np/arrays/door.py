@@ -22,7 +22,7 @@ from autograd.tracer import getval, isbox
 from . import options, shapes
 from .boxes import device, has_values
 from .fused import as_constants, in_composed_form, run_fused
-from .namespace import library_of
+from .namespace import as_float_array, library_of
 from .trees import leaves_of, rebuild
 
 _MOST_KEPT = 4096
@@ -41,24 +41,13 @@ def layer(body=None, *, requires=None, **words):
     """
     if body is None:
         return functools.partial(layer, requires=requires, **words)
-    signature, forms, plans, boxes = Signature(body, words), {}, {}, Box.types
+    signature, forms, plans = Signature(body, words), {}, {}
     n_positional, keywords, roles = signature.n_positional, signature.keywords, signature.roles
 
     @functools.wraps(body)
     def function(*args, **kwargs):
         values = signature.bind(args, kwargs)
-        outline = []
-        for x, role in zip(values, roles, strict=True):
-            kind = type(x)
-            outline.append(kind)
-            if role is _OPTION:
-                outline.append(x if kind in _PLAIN else _said_by_numpy(x))
-            elif kind is np.ndarray:
-                outline.append(x.shape)
-                outline.append(x.dtype)
-            elif kind in boxes or (role is _ARRAY and kind not in _PLAIN):
-                _outline_array(x, outline)
-        outline = tuple(outline)
+        outline = _outline(values, roles)
         try:
             plan = plans[outline]
         except (KeyError, TypeError):  # not seen before, or something in it has no hash
@@ -70,8 +59,8 @@ def layer(body=None, *, requires=None, **words):
         if plan.half:
             return _in_float32(function, signature, values)
         given = dict(zip(keywords, values[n_positional:], strict=True)) if keywords else {}
-        if plan.library is not None and forms and not in_composed_form():
-            made = run_fused(body, forms, plan.library, values[:n_positional], given)
+        if plan.lean_xp is not None and forms and not in_composed_form():
+            made = run_fused(body, forms, plan.lean_xp, values[:n_positional], given)
             if made is not None:
                 return made[0]
         if plan.wraps:
@@ -90,6 +79,22 @@ def layer(body=None, *, requires=None, **words):
 # nothing but its type.
 _ARRAY, _OPTION, _ANY = "array", "option", "any"
 _PLAIN = frozenset([float, int, bool, str, type(None)])
+
+
+def _outline(values, roles):
+    """What the arguments of a call are like: those of another with the same outline fit as well."""
+    outline, boxes = [], Box.types
+    for x, role in zip(values, roles, strict=True):
+        kind = type(x)
+        outline.append(kind)
+        if role is _OPTION:
+            outline.append(x if kind in _PLAIN else _said_by_numpy(x))
+        elif kind is np.ndarray:
+            outline.append(x.shape)
+            outline.append(x.dtype)
+        elif kind in boxes or (role is _ARRAY and kind not in _PLAIN):
+            _outline_array(x, outline)
+    return tuple(outline)
 
 
 def _keep(plans, outline, plan):
@@ -223,13 +228,14 @@ def _annotated(annotation):
 class Plan:
     """What to do with all calls of one outline.
 
-    prepare: what makes the arguments ready, or None. half: compute in float32. library: where a
-    fused form may run. wraps: put untraced arrays into boxes, beside traced ones.
+    prepare: what makes the arguments ready, or None. half: compute in float32. lean_xp: the
+    namespace of a fused form, None where none may run. wraps: put untraced arrays into boxes,
+    beside traced ones.
     """
 
     prepare: object
     half: bool
-    library: object
+    lean_xp: object
     wraps: bool
 
 
@@ -266,7 +272,7 @@ def make_plan(signature, values):
     return Plan(
         prepare,
         half=any(map(library.is_half, dtypes)) if library else False,
-        library=library if _may_be_fused(signature, arrays) else None,
+        lean_xp=library.lean_xp if _may_be_fused(signature, arrays) else None,
         wraps=traced and library is not None and not library.yields_to_boxes,
     )
 
@@ -411,8 +417,8 @@ def _prepare(signature, conversions, conditions, values):
             arguments[name] = arguments[name] | {key: convert(arguments[name][key])}
     for name, key, condition in conditions:
         x = arguments[name] if key is None else arguments[name][key]
-        if not _is_number(x):
-            _hold_to_condition(f"{signature.name}: expected {key or name}", condition, getval(x))
+        x = as_float_array(getval(x))
+        _hold_to_condition(f"{signature.name}: expected {key or name}", condition, x)
     return list(arguments.values())
 
 

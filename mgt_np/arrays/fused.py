@@ -38,13 +38,13 @@ def composed():
         _COMPOSED.reset(token)
 
 
-def run_fused(body, forms, library, arrays, options):
+def run_fused(body, forms, xp, arrays, options):
     """Return (the fused form's result,), or None where this call may not be fused."""
     call = _untraced(arrays)
     if call is None:
         return None
     values, trace, argnums, parents = call
-    made = forms["forward"](library.lean_xp, *values, **options)
+    made = forms["forward"](xp, *values, **options)
     if made is None or trace is None:
         return made and made[:1]
     result, saved = made
@@ -52,7 +52,7 @@ def run_fused(body, forms, library, arrays, options):
     def vjp(g):
         if isbox(g) or (type(g) is tuple and any(map(isbox, g))):
             return _through_the_equation(body, values, options, argnums, g)
-        gradients = forms["backward"](library.lean_xp, g, *saved)
+        gradients = forms["backward"](xp, g, *saved)
         return [gradients[i] for i in argnums]
 
     node = VJPNode.__new__(VJPNode)

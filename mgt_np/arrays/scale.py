@@ -1,6 +1,6 @@
 """Take the scale out of an array, so that its squares stay in range."""
 
-from autograd.tracer import getval
+from autograd.tracer import getval, isbox
 
 from .namespace import array_namespace, library_of
 
@@ -12,6 +12,17 @@ def held(x):
     return x if library is None else library.held(x)
 
 
+def largest(xp, x, axis):
+    """Return max x along an axis, which stays: what is subtracted before exponentials are taken.
+
+    The result does not depend on it, so that JAX and PyTorch take no gradient of it: JAX's is 0/0
+    where a compiler computes x twice and differently. Ours stays. It cancels what rounding leaves
+    of the sum of a softmax's gradient, which is zero.
+    """
+    found = xp.max(x, axis=axis, keepdims=True)
+    return found if isbox(found) else held(found)
+
+
 def magnitude(x, axis):
     """Return the largest |x| along these axes, which stay; 1 where all are 0. A constant.
 
@@ -21,5 +32,5 @@ def magnitude(x, axis):
     """
     x = held(x)
     xp = array_namespace(x)
-    largest = xp.max(xp.abs(x), axis=axis, keepdims=True)
-    return xp.where(largest == 0.0, 1.0, largest)
+    found = xp.max(xp.abs(x), axis=axis, keepdims=True)
+    return xp.where(found == 0.0, 1.0, found)

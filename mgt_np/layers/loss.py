@@ -2,7 +2,7 @@
 
 import math
 
-from mgt_np.arrays import array_namespace, held, layer, on_host
+from mgt_np.arrays import array_namespace, largest, layer, on_host
 
 from .checks import as_indices, inside, out_of_range, perhaps_any
 
@@ -62,7 +62,7 @@ def cross_entropy(
 def negative_log_likelihood(logits: "... C", *, targets: "int ...", s: "float") -> "...":
     """Return −(1 − s) log p_target − (s/C) Σ_c log p_c for each token; targets in [0, C)."""
     xp, plain = array_namespace(logits), array_namespace(targets)
-    shifted = logits - held(xp.max(logits, axis=-1, keepdims=True))
+    shifted = logits - largest(xp, logits, -1)
     log_p = shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
     target = xp.take_along_axis(log_p, plain.expand_dims(targets, axis=-1), axis=-1)
     loss = -xp.squeeze(target, axis=-1)

@@ -8,7 +8,7 @@ entries, and products of such matrices are again such matrices.
 import functools
 import itertools
 
-from mgt_np.arrays import array_namespace, device, held, layer
+from mgt_np.arrays import array_namespace, device, largest, layer
 
 ROWS, COLUMNS = -1, -2  # the axis over which a normalisation sums
 ORDERS = {"columns_rows": (COLUMNS, ROWS), "rows_columns": (ROWS, COLUMNS)}
@@ -89,8 +89,8 @@ def normalized_in_turn(logits: "... n n", *, axes, softmax, eps, clamp, implicit
 
 
 def _log_sum_exp(xp, x, axis):
-    largest = held(xp.max(x, axis=axis, keepdims=True))
-    return xp.log(xp.sum(xp.exp(x - largest), axis=axis, keepdims=True)) + largest
+    shift = largest(xp, x, axis)
+    return shift + xp.log(xp.sum(xp.exp(x - shift), axis=axis, keepdims=True))
 
 
 @layer

@@ -225,3 +225,14 @@ def test_a_node_of_several_arrays(pair, rng):
         np.testing.assert_allclose(once(x), slope, rtol=1e-14)
         twice = grad(lambda x, once=once: total(once(x)))(x)
         np.testing.assert_allclose(twice, curvature, rtol=1e-14)
+
+
+def test_conditions_hold_numbers_as_well():
+    @layer
+    def logarithm(x: "number | ..., > 0"):
+        return x
+
+    assert logarithm(2.0) == 2.0
+    for x in (0.0, -1, np.float64(-1.0), np.zeros(2)):
+        with pytest.raises(ValueError, match=r"logarithm: expected x > 0, got (0|-1)"):
+            logarithm(x)

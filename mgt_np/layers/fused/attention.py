@@ -5,8 +5,8 @@ from itertools import accumulate
 
 from mgt_np.arrays import (
     as_rows,
-    held,
     in_blocks,
+    largest,
     minus_infinity_below,
     on_host,
     sum_of_columns,
@@ -76,7 +76,7 @@ def attend_pieces(xp, qkv, split, pieces):
         E = xp.matmul(k[..., keys, :], xp.matrix_transpose(q[..., queries, :]))
         if pieces.causal:
             E += minus_infinity_below(xp, keys.stop, queries.stop - queries.start, E)
-        E -= held(xp.max(E, axis=-2, keepdims=True))
+        E -= largest(xp, E, -2)
         E = xp.exp(E)
         total = xp.matrix_transpose(sum_of_columns(xp, E))
         O = xp.matmul(xp.matrix_transpose(E), v[..., keys, :])

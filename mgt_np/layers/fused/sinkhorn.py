@@ -3,7 +3,7 @@
 The matrices lie inside out, (n, m, tokens): rows are summed over axis 1, columns over axis 0.
 """
 
-from mgt_np.arrays import device, held, matrices_inside_out, matrices_outside_in
+from mgt_np.arrays import device, largest, matrices_inside_out, matrices_outside_in
 from mgt_np.layers.sinkhorn import normalized_in_turn
 
 
@@ -20,7 +20,7 @@ def forward(xp, logits, *, axes, softmax, eps, clamp, implicit):
     n_exact = min(2, len(places)) if eps == 0.0 else int(softmax)
     first = []
     for axis in places[:n_exact]:
-        L = L - held(xp.max(L, axis=axis, keepdims=True))
+        L = L - largest(xp, L, axis)
         L = L - xp.log(xp.sum(xp.exp(L), axis=axis, keepdims=True))
         first.append(xp.exp(L))
     M = first[-1] if first else xp.exp(L)
