@@ -1,5 +1,6 @@
 """Fixtures of all tests: array libraries, seeded generators, other people's recorded outputs."""
 
+import gc
 import re
 import zlib
 
@@ -37,6 +38,14 @@ def pytest_configure(config):
         config.pluginmanager.register(SupportTable(path))
 
 
+def pytest_report_header():
+    return f"array libraries: {', '.join(map(str, LIBRARIES))}, {CUPY or 'no CuPy device answers'}"
+
+
+def pytest_collection_finish():
+    gc.freeze()  # thousands of tests, kept to the end: no collection need go through them
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         library = str(getattr(getattr(item, "callspec", None), "params", {}).get("library"))
@@ -46,11 +55,13 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.xfail(reason=why, strict=name != "cupy"))
 
 
-@pytest.fixture(params=[*LIBRARIES, pytest.param("cupy", marks=pytest.mark.gpu)], ids=str)
+# CuPy's tests are marked; without a device there are none.
+ON_GPU = [pytest.param(CUPY, marks=pytest.mark.gpu)] if CUPY else []
+
+
+@pytest.fixture(params=[*LIBRARIES, *ON_GPU], ids=str)
 def library(request):
     request.node.user_properties.append(("library", str(request.param)))
-    if request.param == "cupy":
-        return CUPY or pytest.skip("no CuPy device answers")
     return request.param
 
 

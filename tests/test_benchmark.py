@@ -5,6 +5,7 @@ import importlib
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -176,6 +177,9 @@ def test_a_fresh_process_can_make_a_step():
 def small(monkeypatch):
     """The command at a size of milliseconds, its memory not measured."""
     monkeypatch.setattr(measuring, "PAUSE", 0.0)
+    # All that the tests have loaded would be gone through again and again.
+    idle = SimpleNamespace(**dict.fromkeys(("collect", "freeze", "unfreeze"), lambda: None))
+    monkeypatch.setattr(measuring, "gc", idle)
     monkeypatch.setitem(SHAPES, "wide", SMALL)
     monkeypatch.setattr(run, "peak_bytes", lambda *arguments: 2**20)
     monkeypatch.setattr("mgt_np.benchmark.products.machine_rate", lambda: 1e12)

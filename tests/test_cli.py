@@ -7,49 +7,55 @@ import sys
 
 import pytest
 from small_settings import SMALL
+from toy_experiment import TOY
 
 from mgt_np import cli, experiments
 from mgt_np.experiments import EXPERIMENTS
 
 
 @pytest.fixture
-def small(monkeypatch):
-    """The registry with settings that take a second."""
-    registry = {
-        name: dataclasses.replace(experiment, quick=SMALL[name], full=SMALL[name])
-        for name, experiment in EXPERIMENTS.items()
-    }
-    monkeypatch.setattr(experiments, "EXPERIMENTS", registry)
+def registry(monkeypatch):
+    """Two experiments instead of all, with settings of milliseconds."""
+    spectrum = dataclasses.replace(
+        EXPERIMENTS["delta-spectrum"], quick=SMALL["delta-spectrum"], full=SMALL["delta-spectrum"]
+    )
+    experiments_here = {"toy": TOY, "delta-spectrum": spectrum}
+    monkeypatch.setattr(experiments, "EXPERIMENTS", experiments_here)
+    return experiments_here
 
 
-def test_reproduce_writes_figures_rows_and_provenance_and_prints_the_claims(
-    small, tmp_path, capsys
+def test_reproduce_runs_all_writes_their_files_and_prints_their_claims(
+    registry, tmp_path, capsys, monkeypatch
 ):
+    monkeypatch.setenv("COLUMNS", "130")
     assert cli.main(["reproduce", "--out", str(tmp_path), "--jobs", "1"]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {
-        f"{name}.{suffix}" for name in EXPERIMENTS for suffix in ("png", "csv", "json")
+        f"{name}.{suffix}" for name in registry for suffix in ("png", "csv", "json")
     }
-    printed = capsys.readouterr().out
-    assert "verdict" in printed
-    assert "Post-LN" in printed
-    assert "delta-" in printed
+    claims = [
+        (f"{name}.png", claim)
+        for name, experiment in registry.items()
+        for claim in experiment.claims(experiments.run(experiment))
+    ]
+    assert len(claims) == 3
+    assert experiments.claims_table(claims, width=130) in capsys.readouterr().out
 
 
-def test_reproduce_one_by_name_with_another_seed(small, tmp_path):
-    command = ["reproduce", "delta-spectrum", "--seed", "3", "--out", str(tmp_path), "--full"]
+def test_reproduce_one_by_name_with_another_seed_and_the_full_settings(registry, tmp_path):
+    command = ["reproduce", "toy", "--seed", "3", "--out", str(tmp_path), "--full", "--jobs", "1"]
     assert cli.main(command) == 0
-    record = json.loads((tmp_path / "delta-spectrum.json").read_text())
-    assert record["settings"]["seed"] == 3
-    assert record["command"].startswith("mgt-np reproduce delta-spectrum --seed 3")
-    assert not (tmp_path / "rank-evolution.csv").exists()
+    record = json.loads((tmp_path / "toy.json").read_text())
+    assert (record["settings"]["seed"], record["settings"]["n_draws"]) == (3, 4)
+    assert record["command"].startswith("mgt-np reproduce toy --seed 3")
+    assert {path.stem for path in tmp_path.iterdir()} == {"toy"}
 
 
-def test_another_dtype_is_computed_with_and_recorded(small, tmp_path, capsys):
-    command = ["reproduce", "--dtype", "float32", "--array-library", "auto", "--out", str(tmp_path)]
-    assert cli.main(command) == 0
+def test_another_dtype_is_computed_with_and_recorded(registry, tmp_path, capsys):
+    command = ["reproduce", "delta-spectrum", "--out", str(tmp_path), "--jobs", "1"]
+    assert cli.main([*command, "--dtype", "float32", "--array-library", "auto"]) == 0
     assert "computing with" in capsys.readouterr().err
-    for name in EXPERIMENTS:
-        assert json.loads((tmp_path / f"{name}.json").read_text())["settings"]["dtype"] == "float32"
+    record = json.loads((tmp_path / "delta-spectrum.json").read_text())
+    assert record["settings"]["dtype"] == "float32"
     rows = (tmp_path / "delta-spectrum.csv").read_text().splitlines()
     errors = [float(row.split(",")[4]) for row in rows[1:]]
     assert 1e-9 < max(errors) < 1e-4  # float32 was really used
@@ -92,7 +98,7 @@ def test_argparse_refuses_with_exit_code_2(command):
     assert stopped.value.code == 2
 
 
-def test_an_interruption_says_how_to_go_on(monkeypatch, capsys, small, tmp_path):
+def test_an_interruption_says_how_to_go_on(monkeypatch, capsys, registry, tmp_path):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 

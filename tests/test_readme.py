@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 README = Path(__file__).parents[1] / "README.md"
 ROOT = README.parent
 
@@ -36,10 +34,3 @@ def test_its_commands_are_targets_of_the_makefile():
     assert commands == ["reproduce", "test"]
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert all(re.search(rf"^{command}:", makefile, re.MULTILINE) for command in commands)
-
-
-@pytest.mark.parametrize("name", ["rank-evolution", "phase-diagram", "delta-spectrum"])
-def test_the_committed_figures_have_their_rows_and_provenance(name):
-    for suffix in ("png", "csv", "json"):
-        path = ROOT / "figures" / f"{name}.{suffix}"
-        assert 0 < path.stat().st_size < 500_000

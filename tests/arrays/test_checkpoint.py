@@ -86,7 +86,7 @@ def test_what_it_closes_over_is_a_constant(rng):
     np.testing.assert_allclose(slope, w, rtol=1e-15)
 
 
-@pytest.mark.parametrize("every", [1, 2, 3, 5, 7])
+@pytest.mark.parametrize("every", [1, 2, 7])
 @pytest.mark.parametrize("rule", RESIDUAL_RULES)
 def test_the_gradients_of_a_model_are_the_same(rule, every):
     params, loss, config = model(rule)

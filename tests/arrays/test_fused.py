@@ -4,14 +4,12 @@ import autograd
 import autograd.numpy as anp
 import numpy as np
 import pytest
-from array_libraries import LIBRARIES, host
+from array_libraries import NUMPY, STRICT, host
 from gradcheck import check_gradient
 
 from mgt_np import array_namespace, grad
 from mgt_np.arrays import blocks, composed, in_blocks
 from mgt_np.arrays import layer as at_the_door
-
-NUMPY, STRICT, *_ = LIBRARIES
 
 
 @pytest.fixture

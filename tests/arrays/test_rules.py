@@ -3,6 +3,7 @@
 import array_api_compat.numpy
 import numpy as np
 import pytest
+from array_libraries import on_numpy_and_strict
 from gradcheck import check_gradient, weighted
 from rule_cases import CASES, assert_close, check_rule_on
 
@@ -57,6 +58,7 @@ def test_every_library_agrees_with_numpy(case, library, rng):
     check_rule_on(library, case, rng)
 
 
+@on_numpy_and_strict
 @pytest.mark.parametrize("case", [case for case in standard if len(case.draws) > 1], ids=str)
 def test_each_argument_alone(case, library, rng):
     arrays = [library.asarray(x) for x in case.arrays()]
@@ -68,6 +70,7 @@ def test_each_argument_alone(case, library, rng):
         assert_close(alone, together[i])
 
 
+@on_numpy_and_strict
 @each_standard_case
 def test_float32_stays_float32(case, library, rng):
     arrays = case.arrays()

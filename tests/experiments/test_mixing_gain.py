@@ -4,9 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from small_settings import SMALL
+from small_settings import small_run
 
-from mgt_np import experiments
 from mgt_np.experiments import EXPERIMENTS, mixing_gain
 
 MIXING = EXPERIMENTS["mixing-gain"]
@@ -14,7 +13,7 @@ MIXING = EXPERIMENTS["mixing-gain"]
 
 @pytest.fixture(scope="module")
 def result():
-    return experiments.run(MIXING, SMALL["mixing-gain"])
+    return small_run("mixing-gain")
 
 
 def verdicts(result, **values):

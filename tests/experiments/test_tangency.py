@@ -1,16 +1,13 @@
 """Tangency: its errors have the limits they must have, and its verdicts follow from them."""
 
-import dataclasses
-
 import numpy as np
 import pytest
-from small_settings import SMALL
+from small_settings import small_run, verdicts
 
-from mgt_np import experiments, hidden_states, local_tangent_basis
-from mgt_np.experiments import EXPERIMENTS, tangency
+from mgt_np import hidden_states, local_tangent_basis
+from mgt_np.experiments import tangency
 from mgt_np.experiments.states import decoder_of_text
 
-EXPERIMENT = EXPERIMENTS["tangency"]
 D = 8
 
 
@@ -59,8 +56,7 @@ def test_the_branches_are_those_of_the_last_block(rule):
 
 def test_descent_fits_a_gate_to_axes():
     """What a gate can do by its bias alone, the same features at every token."""
-    settings = dataclasses.replace(SMALL["tangency"], n_steps=60, rate=3.0)
-    result = experiments.run(EXPERIMENT, settings)
+    result = small_run("tangency", n_steps=60, rate=3.0)
     errors = {
         gate: np.mean(result.column("error", space="first axes", gate=gate))
         for gate in ("at the start", "fitted, its own tokens")
@@ -77,13 +73,10 @@ def test_descent_fits_a_gate_to_axes():
     ],
 )
 def test_verdicts_follow_the_numbers(good, verdict):
-    result = experiments.run(EXPERIMENT, SMALL["tangency"])
-    rows = [
-        {**row, "error": 0.05 if row["space"] in good and row["gate"] != "none" else 0.8}
-        for row in result.rows
-    ]
-    claims = EXPERIMENT.claims(dataclasses.replace(result, rows=rows))
-    assert [claim.verdict for claim in claims] == [verdict] * 2
-    no_better = [{**row, "error": 0.05} for row in result.rows]
-    claims = EXPERIMENT.claims(dataclasses.replace(result, rows=no_better))
-    assert {claim.verdict for claim in claims} == {"does not hold"}
+    result = small_run("tangency")
+
+    def error(row):
+        return 0.05 if row["space"] in good and row["gate"] != "none" else 0.8
+
+    assert verdicts(result, error=error) == [verdict] * 2
+    assert set(verdicts(result, error=0.05)) == {"does not hold"}  # no better without a gate

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
+from array_libraries import on_numpy_and_strict
 from cases import (
     check_integers_are_refused,
     check_mixed_devices,
@@ -36,11 +37,13 @@ def test_every_library_agrees_with_numpy(case, library, rng):
     check_on(library, case, rng)
 
 
+@on_numpy_and_strict
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_float32_stays_float32(case, library, rng):
     check_on(library, case, rng, dtype=np.float32, tolerance=2e-5)
 
 
+@on_numpy_and_strict
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_integers_are_refused(case, library):
     check_integers_are_refused(case, library)

@@ -5,14 +5,12 @@ import math
 
 import numpy as np
 import pytest
-from array_libraries import LIBRARIES, host
+from array_libraries import host
 from gradcheck import check_gradient
 from recorded import agree
 
 from mgt_np import array_namespace, birkhoff, grad, sinkhorn, softmax
 from mgt_np.arrays import composed
-
-NUMPY = LIBRARIES[0]
 
 
 def numpy_sinkhorn(Z, n_iters, order):

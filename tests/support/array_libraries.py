@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import array_api_compat.numpy
 import array_api_strict
+import pytest
 
 from mgt_np.arrays import to_host, tree_map
 from mgt_np.arrays.libraries import place
@@ -41,7 +42,11 @@ LIBRARIES = (
     ArrayLibrary("strict-device1", array_api_strict, array_api_strict.Device("device1")),
     *filter(None, map(_installed, ("torch", "jax"))),
 )
+NUMPY, STRICT, STRICT_DEVICE1, *_ = LIBRARIES
 CUPY = _installed("cupy")
+
+# For what our own code decides, whatever the library: one that is lax, and one that is strict.
+on_numpy_and_strict = pytest.mark.parametrize("library", [NUMPY, STRICT], ids=str, indirect=True)
 
 
 def host(tree):

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from array_libraries import LIBRARIES
+from array_libraries import NUMPY, STRICT, STRICT_DEVICE1
 from gradcheck import check_gradient, weighted
 
 from mgt_np import grad
 from mgt_np.arrays import device, to_host
-
-NUMPY, STRICT, STRICT_DEVICE1, *_ = LIBRARIES
 
 
 @dataclass(frozen=True)

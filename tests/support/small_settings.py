@@ -1,6 +1,10 @@
-"""Settings under which every experiment takes about a second."""
+"""Settings under which every experiment takes a fraction of a second, and its runs under them."""
+
+import dataclasses
+from functools import cache
 
 from mgt_np.experiments import (
+    EXPERIMENTS,
     attention_collapse,
     delta_dynamics,
     delta_spectrum,
@@ -10,6 +14,7 @@ from mgt_np.experiments import (
     mixing_gain,
     phase_diagram,
     rank_evolution,
+    run,
     span,
     tangency,
     width_collapse,
@@ -68,3 +73,24 @@ SMALL = {
         depth=6, n_seeds=2, n_tokens=3, free_scales=(0.1, 0.5), scales=(1.0, 4.0), iterations=(1, 5)
     ),
 }
+
+
+@cache
+def small_run(name, **settings):
+    """The result of an experiment under its small settings, with some of them changed."""
+    return run(EXPERIMENTS[name], dataclasses.replace(SMALL[name], **settings))
+
+
+def changed(result, **columns):
+    """The result with some columns overwritten: by a value, or by a function of the row."""
+    rows = [
+        {**row, **{name: x(row) if callable(x) else x for name, x in columns.items()}}
+        for row in result.rows
+    ]
+    return dataclasses.replace(result, rows=rows)
+
+
+def verdicts(result, **columns):
+    """The verdicts on a result, after some of its columns were overwritten."""
+    claims = EXPERIMENTS[result.name].claims(changed(result, **columns))
+    return [claim.verdict for claim in claims]
