@@ -11,6 +11,7 @@ from .attention import (
 from .deep_delta import (
     compress_channels,
     compress_tokens,
+    convolve_and_compress_channels,
     deep_delta_coefficients,
     deep_delta_expanded,
     deep_delta_residual,
@@ -66,6 +67,7 @@ __all__ = [
     "birkhoff",
     "compress_channels",
     "compress_tokens",
+    "convolve_and_compress_channels",
     "cross_entropy",
     "deep_delta_coefficients",
     "deep_delta_expanded",

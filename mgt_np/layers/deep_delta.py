@@ -2,138 +2,113 @@
 
 A sub-layer's output names a direction k, a gate says how much of what the state holds along k to
 replace, and by what: X' = X + β k (vᵀ − kᵀX). The state of a token is a vector, or a matrix of d_v
-value channels that a compressor reads as one vector.
+value channels that a compressor reads as one vector. The authors' code is
+yifanzhang-pro/deep-delta-learning, 2b55f25.
 """
 
 import math
-import operator
 
-from mgt_np.arrays import device, operands
-from mgt_np.arrays.checks import at_least, one_of, same_size
+from mgt_np.arrays import Choice, array_namespace, device, layer
 from mgt_np.arrays.initial import constant, normal
+from mgt_np.arrays.options import parse
 
+from .activations import sigmoid
 from .delta import delta_update, unit_direction
 from .linear import linear
 
-V_FORMS = ("linear", "sigmoid4", "constant")
+VALUES = {
+    "linear": lambda z: z,
+    "sigmoid4": lambda z: 4.0 * sigmoid(z),
+    "constant": lambda z: 2.0 * array_namespace(z).ones_like(z),
+}
 
 
-def delta_gate(context, W_beta, b_beta=None, W_hidden=None, b_hidden=None):
-    """Say how much of what a state holds along a direction to replace.
+def _gate_of_the_context(context, W_beta, W_hidden, b_hidden, **_):
+    """W_β meets the hidden layer, which the signature says, or else the context."""
+    if W_hidden is not None:
+        return None
+    if b_hidden is not None:
+        return "expected W_hidden beside b_hidden, got None"
+    d, rows = context.shape[-1], W_beta.shape[0]
+    if rows != d:
+        return f"expected W_beta with a row for each of the {d} features of context, got {rows}"
+    return None
+
+
+@layer(requires=_gate_of_the_context, d="features", h="hidden features")
+def delta_gate(
+    context: "... d",
+    W_beta: "h 1",
+    b_beta: "1" = None,
+    W_hidden: "d h" = None,
+    b_hidden: "h" = None,
+) -> "...":
+    """Return β: how much of the state's component along k̂ is replaced.
 
         β = 2σ(c W_β + b_β)                          one layer            (DDL, July 2026)
         β = 2σ(tanh(c W_h + b_h) W_β + b_β)          two, with W_hidden   (v1, A.2)
 
-    Shapes: context (..., d); W_beta (d, 1) or (d_h, 1), b_beta (1), W_hidden (d, d_h),
-    b_hidden (d_h), which the paper has and its code has not; result (...) in (0, 2).
-    W_β = 0, b_β = 0 give β = 1, the projection.
+    in (0, 2). The paper has b_h, its code has not. W_β = 0, b_β = 0 give β = 1, the projection.
     """
-    xp, *arrays = operands(
-        context=context, W_beta=W_beta, b_beta=b_beta, W_hidden=W_hidden, b_hidden=b_hidden
-    )
-    return xp.squeeze(_gate(xp, *arrays), axis=-1)
+    xp = array_namespace(context, W_beta, b_beta, W_hidden, b_hidden)
+    c = context if W_hidden is None else xp.tanh(linear(context, W_hidden, b_hidden))
+    return 2.0 * sigmoid(xp.squeeze(linear(c, W_beta, b_beta), axis=-1))
 
 
-def _gate(xp, context, W_beta, b_beta, W_hidden, b_hidden):
-    if W_hidden is not None:
-        context = xp.tanh(linear(context, W_hidden, b_hidden))
-    logits = linear(context, W_beta, b_beta)
-    if logits.shape[-1] != 1:
-        raise ValueError(f"expected W_beta to have 1 column, got shape {tuple(W_beta.shape)}")
-    return _twice_sigmoid(xp, logits)
-
-
-def _twice_sigmoid(xp, z):
-    return 1.0 + xp.tanh(0.5 * z)
-
-
-def _value(xp, v_input, W_v, b_v, v_form):
-    if v_form == "constant":
-        return 2.0
-    logits = linear(v_input, W_v, b_v)
-    return logits if v_form == "linear" else 2.0 * _twice_sigmoid(xp, logits)
-
-
+@layer(requires=_gate_of_the_context, d="features", h="hidden features", d_v="values")
 def deep_delta_coefficients(
-    k,
-    W_v,
-    W_beta,
-    b_v=None,
-    b_beta=None,
-    W_hidden=None,
-    b_hidden=None,
+    k: "... d≥1",
+    W_v: "d d_v",
+    W_beta: "h 1",
+    b_v: "d_v" = None,
+    b_beta: "1" = None,
+    W_hidden: "d h" = None,
+    b_hidden: "h" = None,
     *,
-    context,
-    v_input=None,
-    v_form="linear",
-    eps=1e-5,
-    placement="inside",
+    context: "... d",
+    v_input: "... d" = None,
+    v_form: Choice(VALUES) = "linear",
+    eps: "float ≥ 0" = 1e-5,
+    placement: "'inside' | 'outside'" = "inside",
 ):
     """Return the unit direction, the gate and the value that make one Deep Delta update.
 
         k̂ = k/√(‖k‖² + ε²),    β = 2σ(c W_β + b_β),    v = u W_v + b_v
 
-    What each depends on differs among the paper's versions and codes, so all of it is an argument:
-    `k` the sub-layer's output (authors' code, "k-map") or that of a map beside it ("v-map");
-    `v_input` the u that v reads, the context by default (the paper), the state (the authors' code)
-    or the sub-layer's output (v-map); `v_form` "linear" (the paper), "sigmoid4" for 4σ(u W_v + b_v)
-    (the code's default) or "constant" for v = 2 (the code's option; W_v is not read); `W_hidden`
-    the gate's second layer, as in `delta_gate`; `eps` (1e-5 in the code) and `placement` as in
+    k̂ is (..., d), β (...) and v (..., d_v). What each depends on differs among the paper's versions
+    and codes, so all of it is an argument: `k` the sub-layer's output (authors' code, "k-map") or
+    that of a map beside it ("v-map"); `context` the c that β reads; `v_input` the u that v reads,
+    the context by default (the paper), the state (the authors' code) or the sub-layer's output
+    (v-map); `v_form` "linear" (the paper), "sigmoid4" for 4σ(u W_v + b_v) (the code's default) or
+    "constant" for v = 2 (the code's option; the values of W_v do not matter); `W_hidden` the gate's
+    second layer, as in `delta_gate`; `eps` (1e-5 in the code) and `placement` as in
     `unit_direction` (v1's eq. 2.3 divides by ‖k‖² + ε: that is "inside" with √ε for ε).
-    Shapes: k, context, v_input (..., d); W_v (d, d_v), W_beta (d, 1); results k̂ (..., d), β (...),
-    v (..., d_v). Raises ValueError where widths disagree or `v_form` is unknown.
     """
-    weights = (W_v, W_beta, b_v, b_beta, W_hidden, b_hidden)
-    v_input = context if v_input is None else v_input
-    xp, _, k, beta, v = _coefficients(
-        None, k, *weights, context, v_input, v_form, eps=eps, placement=placement
-    )
-    if v_form == "constant":
-        n = 1 if W_v is None else W_v.shape[-1]
-        v = xp.full((*beta.shape[:-1], n), v, dtype=beta.dtype, device=device(beta))
-    return k, xp.squeeze(beta, axis=-1), v
+    u = context if v_input is None else v_input
+    direction = unit_direction(k, eps=eps, placement=placement)
+    beta = delta_gate(context, W_beta, b_beta, W_hidden, b_hidden)
+    return direction, beta, VALUES[v_form](linear(u, W_v, b_v))
 
 
-def _coefficients(
-    state, k, W_v, W_beta, b_v, b_beta, W_hidden, b_hidden, context, v_input, v_form, **how
-):
-    """The namespace, the state, k̂ (..., d), β (..., 1), and v (..., d_v) or a number."""
-    one_of(V_FORMS, v_form=v_form)
-    xp, state, k, context, v_input, W_v, W_beta, b_v, b_beta, W_hidden, b_hidden = operands(
-        state=state,
-        k=k,
-        context=context,
-        v_input=v_input,
-        W_v=W_v,
-        W_beta=W_beta,
-        b_v=b_v,
-        b_beta=b_beta,
-        W_hidden=W_hidden,
-        b_hidden=b_hidden,
-    )
-    beta = _gate(xp, context, W_beta, b_beta, W_hidden, b_hidden)
-    v = _value(xp, v_input, W_v, b_v, v_form)
-    return xp, state, unit_direction(k, **how), beta, v
-
-
+@layer(requires=_gate_of_the_context, d="features", h="hidden features")
 def deep_delta_residual(
-    x,
-    k,
-    W_v,
-    W_beta,
-    b_v=None,
-    b_beta=None,
-    W_hidden=None,
-    b_hidden=None,
+    x: "... d≥1",
+    k: "... d",
+    W_v: "d 1",
+    W_beta: "h 1",
+    b_v: "1" = None,
+    b_beta: "1" = None,
+    W_hidden: "d h" = None,
+    b_hidden: "h" = None,
     *,
-    context,
-    v_input=None,
-    v_form="linear",
-    eps=1e-5,
-    placement="inside",
-    erase=True,
-):
-    """Replace what the state x holds along a direction by one number.
+    context: "... d",
+    v_input: "... d" = None,
+    v_form: Choice(VALUES) = "linear",
+    eps: "float ≥ 0" = 1e-5,
+    placement: "'inside' | 'outside'" = "inside",
+    erase: "bool" = True,
+) -> "... d":
+    """Return the state x with its component along k̂ overwritten by the scalar v.
 
         x' = x + β (v − k̂ᵀx) k̂                                            (DDL, eq. 3.7)
 
@@ -141,90 +116,81 @@ def deep_delta_residual(
     `v_input`, which by default is x itself, as in the authors' code: their paper's v = c W_v is
     `v_input=context`. `erase=False` gives the control that they ask for, which writes only:
     x' = x + β v k̂.
-    Shapes: x, k, context, v_input (..., d), W_v and W_beta (d, 1), b_v and b_beta (1); result as x.
     The error along k̂ shrinks: k̂ᵀx' − v = (1 − β‖k̂‖²)(k̂ᵀx − v), so that β = 1 overwrites, to within
-    ε²/‖k‖² of it; k = 0 changes nothing. Errors as in `deep_delta_coefficients`.
+    ε²/‖k‖² of it; k = 0 changes nothing.
     """
-    weights = (W_v, W_beta, b_v, b_beta, W_hidden, b_hidden)
-    v_input = x if v_input is None else v_input
-    xp, x, k, beta, v = _coefficients(
-        x, k, *weights, context, v_input, v_form, eps=eps, placement=placement
-    )
-    at_least(1, x=x)
-    same_size("features", x=x.shape[-1], k=k.shape[-1])
-    if v_form != "constant" and v.shape[-1] != 1:
-        raise ValueError(f"expected W_v to have 1 column, got shape {tuple(W_v.shape)}")
-    if erase:
-        v = v - xp.sum(k * x, axis=-1, keepdims=True)
-    return x + beta * v * k
+    weights = W_v, W_beta, b_v, b_beta, W_hidden, b_hidden
+    reads = {"context": context, "v_input": x if v_input is None else v_input, "v_form": v_form}
+    k, beta, v = deep_delta_coefficients(k, *weights, **reads, eps=eps, placement=placement)
+    xp = array_namespace(x, k, beta, v)
+    beta = xp.expand_dims(beta, axis=-1)
+    error = xp.subtract(v, xp.sum(k * x, axis=-1, keepdims=True)) if erase else v
+    return x + beta * error * k
 
 
+@layer(requires=_gate_of_the_context, d="features", h="hidden features", d_v="values")
 def deep_delta_expanded(
-    X,
-    k,
-    W_v,
-    W_beta,
-    b_v=None,
-    b_beta=None,
-    W_hidden=None,
-    b_hidden=None,
+    X: "... d≥1 d_v",
+    k: "... d",
+    W_v: "d d_v",
+    W_beta: "h 1",
+    b_v: "d_v" = None,
+    b_beta: "1" = None,
+    W_hidden: "d h" = None,
+    b_hidden: "h" = None,
     *,
-    context,
-    v_input=None,
-    v_form="linear",
-    eps=1e-5,
-    placement="inside",
-    erase=True,
-):
-    """Replace what a state of several value channels holds along a direction.
+    context: "... d",
+    v_input: "... d" = None,
+    v_form: Choice(VALUES) = "linear",
+    eps: "float ≥ 0" = 1e-5,
+    placement: "'inside' | 'outside'" = "inside",
+    erase: "bool" = True,
+) -> "... d d_v":
+    """Return a state of several value channels with what it holds along k̂ overwritten by v.
 
         X' = X + β k̂ (vᵀ − k̂ᵀX)                                           (DDL, eq. 2.5)
 
     with k̂, β and v of `deep_delta_coefficients`; v reads `v_input`, which by default is the context
     (the paper; the authors' code gives it the compressed state instead). `erase=False` writes only:
-    X' = X + β k̂ vᵀ.
-    Shapes: X (..., d, d_v), k, context, v_input (..., d), W_v (d, d_v), b_v (d_v), W_beta (d, 1),
-    b_beta (1); result as X. d_v = 1 is `deep_delta_residual`; k = 0 changes nothing. Errors as in
-    `deep_delta_coefficients`.
+    X' = X + β k̂ vᵀ. d_v = 1 is `deep_delta_residual`; k = 0 changes nothing.
     """
-    weights = (W_v, W_beta, b_v, b_beta, W_hidden, b_hidden)
-    v_input = context if v_input is None else v_input
-    xp, X, k, beta, v = _coefficients(
-        X, k, *weights, context, v_input, v_form, eps=eps, placement=placement
-    )
-    at_least(2, X=X)
-    if v_form == "constant":
-        v = xp.full(X.shape[-1:], v, dtype=beta.dtype, device=device(beta))
+    weights = W_v, W_beta, b_v, b_beta, W_hidden, b_hidden
+    reads = {"context": context, "v_input": v_input, "v_form": v_form}
+    k, beta, v = deep_delta_coefficients(k, *weights, **reads, eps=eps, placement=placement)
     if erase:
-        return delta_update(X, k, v, xp.squeeze(beta, axis=-1))
-    same_size("features", k=k.shape[-1], X=X.shape[-2])
-    same_size("values", v=v.shape[-1], X=X.shape[-1])
-    return X + xp.expand_dims(beta * k, axis=-1) * xp.expand_dims(v, axis=-2)
+        return delta_update(X, k, v, beta)
+    xp = array_namespace(X, k, beta, v)
+    step = xp.expand_dims(beta, axis=-1) * k
+    return X + xp.expand_dims(step, axis=-1) * xp.expand_dims(v, axis=-2)
 
 
-def short_convolution(x, kernel):
-    """Mix each channel with its own past: a causal convolution over tokens, channel by channel.
+def _same_channels(x, kernel, **_):
+    """Channels of x are those of the kernel, or 1 on either side."""
+    n = kernel.ndim - 1
+    channels = tuple(x.shape[-n:]), tuple(kernel.shape[:-1])
+    if x.ndim <= n or any(a != b and 1 not in (a, b) for a, b in zip(*channels, strict=True)):
+        return (
+            "expected x (..., tokens, channels) and kernel (channels, S), "
+            f"got shapes {tuple(x.shape)} and {tuple(kernel.shape)}"
+        )
+    return None
+
+
+@layer(requires=_same_channels, N="tokens", S="taps")
+def short_convolution(
+    x: "... N #d | ... N #d #d_v", kernel: "#d S≥1 | #d #d_v S≥1"
+) -> "... N d | ... N d d_v":
+    """Return each channel mixed with its own past: a causal convolution over tokens.
 
         y_t = Σ_s kernel_s ⊙ x_{t−s},    s = 0 … S − 1, nothing before the first token
 
-    Shapes: x (..., N, d) with kernel (d, S), or x (..., N, d, d_v) with kernel (d, d_v, S): the
-    tokens' axis is the one before the channels. The last axis of `kernel` runs into the past
-    (`torch.nn.Conv1d` stores it the other way round). Axes of one channel in x or kernel broadcast:
-    x (..., N, d, 1) with kernel (d, d_v, S) is DDL's expansion by convolution, EC, of embeddings to
+    The channels are the axes of `kernel` but the last, which runs into the past (`torch.nn.Conv1d`
+    stores it the other way round). An axis of one channel in x or kernel broadcasts: x
+    (..., N, d, 1) with kernel (d, d_v, S) is DDL's expansion by convolution, EC, of embeddings to
     d_v channels. A kernel of ones at s = 0 and zeros elsewhere changes nothing.
-    Raises ValueError where channels disagree.
     """
-    xp, x, kernel = operands(x=x, kernel=kernel)
-    at_least(2, kernel=kernel)
+    xp = array_namespace(x, kernel)
     n = kernel.ndim - 1
-    at_least(n + 1, x=x)
-    if any(
-        a != b and 1 not in (a, b) for a, b in zip(x.shape[-n:], kernel.shape[:-1], strict=True)
-    ):
-        raise ValueError(
-            f"expected x (..., tokens, channels) and kernel (channels, S), "
-            f"got {tuple(x.shape)} and {tuple(kernel.shape)}"
-        )
     axis = x.ndim - n - 1
     taps = xp.unstack(kernel, axis=-1)
     y = x * taps[0]
@@ -234,15 +200,32 @@ def short_convolution(x, kernel):
     return y
 
 
-def init_short_convolution(rng, channels, size=4, *, start="identity", dtype="float64"):
+def channel_sizes(name, value):
+    """Return a size, or a tuple of them, as a tuple: an option's value at the door."""
+    sizes = value if isinstance(value, tuple) else (value,)
+    return tuple(parse("int ≥ 1")(name, size) for size in sizes)
+
+
+@layer
+def init_short_convolution(
+    rng: "generator",
+    channels: channel_sizes,
+    size: "int ≥ 1" = 4,
+    *,
+    start: "'identity' | 'normal' | 'uniform'" = "identity",
+    dtype: "dtype" = "float64",
+):
     """Return a kernel (*channels, size) for `short_convolution`, as a NumPy array.
 
-    `start` is "identity" for 1 at s = 0 and 0 elsewhere, as the paper of July 2026 has it, or
-    "uniform" for U(−1/√size, 1/√size), as the authors' code. `channels` is d or a tuple.
-    Raises ValueError for another `start`.
+    `channels` is d, or (d, d_v). `start` is "identity" for 1 at s = 0 and 0 elsewhere, as the paper
+    of July 2026 has it; "normal" for N(0, (0.5/√d)²), which is what the kernels of compressors and
+    of the read-out start from in the authors' code, since the model's initialisation overwrites
+    every weight of two axes or more; or "uniform" for U(−1/√size, 1/√size), what their modules draw
+    by themselves before that. The code sets EC's kernel alone back to the identity.
     """
-    one_of(("identity", "uniform"), start=start)
-    shape = (*(channels if isinstance(channels, tuple) else (channels,)), operator.index(size))
+    shape = (*channels, size)
+    if start == "normal":
+        return {"kernel": normal(rng, shape, 0.5 / math.sqrt(channels[0]), dtype)}
     if start == "uniform":
         bound = 1.0 / math.sqrt(size)
         return {"kernel": rng.uniform(-bound, bound, shape).astype(dtype)}
@@ -251,59 +234,95 @@ def init_short_convolution(rng, channels, size=4, *, start="identity", dtype="fl
     return {"kernel": kernel}
 
 
-def compress_channels(X, C):
-    """Read a state of several value channels as one vector: DDL's compressor CC.
+@layer(d="features", d_v="channels")
+def compress_channels(X: "... d d_v", C: "d d_v") -> "... d":
+    """Return a state of several value channels read as one vector: DDL's compressor CC.
 
         x_i = Σ_j C_ij X_ij
 
-    Shapes: X (..., d, d_v), C (d, d_v); result (..., d). C = 1/d_v gives the mean. That is the
-    paper's form; the authors' code convolves over the channels before it reads. Raises ValueError
-    where sizes disagree.
+    That is the paper's form; the authors' code first convolves over the channels
+    (`convolve_and_compress_channels`). C = 1/d_v gives the mean.
     """
-    xp, X, C = operands(X=X, C=C)
-    at_least(2, X=X, C=C)
-    same_size("features", X=X.shape[-2], C=C.shape[-2])
-    same_size("channels", X=X.shape[-1], C=C.shape[-1])
-    return xp.sum(X * C, axis=-1)
+    return array_namespace(X, C).sum(X * C, axis=-1)
 
 
-def init_compress_channels(d, d_v, *, dtype="float64"):
-    """Return C = 1/d_v for `compress_channels`, as a NumPy array (d, d_v)."""
+@layer
+def init_compress_channels(d: "int ≥ 1", d_v: "int ≥ 1", *, dtype: "dtype" = "float64"):
+    """Return C = 1/d_v for `compress_channels`, as a NumPy array (d, d_v).
+
+    To start as the mean is ours. The authors' code starts its form of CC with kernels from
+    N(0, (0.5/√d)²) and w = 1/d_v: a small random factor per feature where all channels are equal.
+    """
     return {"C": constant(1.0 / d_v, (d, d_v), dtype)}
 
 
-def compress_tokens(X, kernel, w):
-    """Read a state of several value channels as one vector, with its past: DDL's compressor TC.
+@layer(d="features", d_v="channels", S="taps")
+def convolve_and_compress_channels(X: "... d d_v", kernel: "d S≥1", w: "d_v") -> "... d":
+    """Return a state convolved over its value channels, then read as one vector: CC in code.
+
+        x_i = Σ_j w_j Σ_m kernel_im X_{i, j+m−⌊(S−1)/2⌋},    0 outside the channels
+
+    as the authors' code has it, which runs for S = d_v only. It is `compress_channels` with a C of
+    rank S; S = 1 gives C = kernel wᵀ. `init_short_convolution(rng, d, d_v, start="normal")` and
+    w = 1/d_v are the code's start.
+    """
+    xp = array_namespace(X, kernel, w)
+    d_v, S = w.shape[0], kernel.shape[1]
+    before, behind = (
+        xp.zeros((n,), dtype=w.dtype, device=device(w)) for n in (S // 2, (S - 1) // 2)
+    )
+    padded = xp.concat([before, w, behind])
+    shifted = [xp.expand_dims(padded[S - 1 - m : S - 1 - m + d_v], axis=0) for m in range(S)]
+    return compress_channels(X, xp.matmul(kernel, xp.concat(shifted, axis=0)))
+
+
+@layer(d="features", d_v="channels", N="tokens", S="taps")
+def compress_tokens(X: "... N d d_v", kernel: "d d_v S≥1", w: "d_v") -> "... N d":
+    """Return a state of several value channels, with its past, read as one vector: DDL's TC.
 
         x_{t,i} = Σ_j w_j Σ_s kernel_{i,j,s} X_{t−s,i,j}
 
-    Shapes: X (..., N, d, d_v), kernel (d, d_v, S) as in `short_convolution`, w (d_v); result
-    (..., N, d). S = 1 is `compress_channels` with C = kernel w. Raises ValueError where channels
-    disagree.
+    with the kernel of `short_convolution`. S = 1 is `compress_channels` with C = kernel w.
     """
-    xp, X, kernel, w = operands(X=X, kernel=kernel, w=w)
-    at_least(3, X=X)
-    same_size("channels", X=X.shape[-1], w=w.shape[-1])
-    return xp.sum(short_convolution(X, kernel) * w, axis=-1)
+    return array_namespace(X, kernel, w).sum(short_convolution(X, kernel) * w, axis=-1)
 
 
-def init_compress_tokens(rng, d, d_v, size=4, *, start="identity", dtype="float64"):
-    """Return the kernel of `init_short_convolution` and w = 1/d_v for `compress_tokens`."""
+@layer
+def init_compress_tokens(
+    rng: "generator",
+    d: "int ≥ 1",
+    d_v: "int ≥ 1",
+    size: "int ≥ 1" = 4,
+    *,
+    start: "'identity' | 'normal' | 'uniform'" = "identity",
+    dtype: "dtype" = "float64",
+):
+    """Return the kernel of `init_short_convolution` and w = 1/d_v for `compress_tokens`.
+
+    To start as the mean, by start="identity", is ours: the authors' code starts from "normal", and
+    w = 1/d_v.
+    """
     convolution = init_short_convolution(rng, (d, d_v), size, start=start, dtype=dtype)
     return convolution | {"w": constant(1.0 / d_v, d_v, dtype)}
 
 
-def init_delta_gate(rng, d, *, beta_init=1.0, hidden=0, scale="lecun", dtype="float64"):
+@layer
+def init_delta_gate(
+    rng: "generator",
+    d: "int ≥ 1",
+    *,
+    beta_init: "float in [0, 2]" = 1.0,
+    hidden: "int ≥ 0" = 0,
+    scale: "'lecun' | float ≥ 0" = "lecun",
+    dtype: "dtype" = "float64",
+):
     """Return the parameters of `delta_gate`: weights from N(0, scale²), b_β = logit(β₀/2).
 
-    `beta_init` is β₀, what the gate says where its weights say nothing; 1 in the authors' code. It
-    is clamped to [1e-6, 2 − 1e-6] (our bound). `hidden` is the width of the second layer, 0 for
-    one layer (the code's default; its two-layer gate has 128). Raises ValueError for a β₀ outside
-    [0, 2].
+    `beta_init` is β₀, the gate's value where its weights are zero; 1 in the authors' code, which
+    clamps β₀/2 to [1e-6, 1 − 1e-6], as is done here. `hidden` is the width of the second layer, 0
+    for one layer (the code's default; its two-layer gate has 128).
     """
-    if not 0.0 <= beta_init <= 2.0:
-        raise ValueError(f"expected beta_init in [0, 2], got {beta_init}")
-    half = min(max(beta_init / 2.0, 5e-7), 1.0 - 5e-7)
+    half = min(max(beta_init / 2.0, 1e-6), 1.0 - 1e-6)
     params = {
         "W_beta": normal(rng, (hidden or d, 1), scale, dtype),
         "b_beta": constant(math.log(half / (1.0 - half)), 1, dtype),
@@ -314,26 +333,40 @@ def init_delta_gate(rng, d, *, beta_init=1.0, hidden=0, scale="lecun", dtype="fl
     return params
 
 
-def init_deep_delta_residual(rng, d, *, beta_init=1.0, hidden=0, scale="lecun", dtype="float64"):
+@layer
+def init_deep_delta_residual(
+    rng: "generator",
+    d: "int ≥ 1",
+    *,
+    beta_init: "float in [0, 2]" = 1.0,
+    hidden: "int ≥ 0" = 0,
+    scale: "'lecun' | float ≥ 0" = "lecun",
+    dtype: "dtype" = "float64",
+):
     """Return the parameters of `deep_delta_residual` for states of width d, as NumPy arrays.
 
-    W_v from N(0, scale²) and b_v = 0, the gate's from `init_delta_gate`. The paper's v has no bias.
-    LeCun's scale 1/√d is ours: the authors' code has 0.5/√d.
+    Those of `init_deep_delta_expanded` for d_v = 1.
     """
-    return init_deep_delta_expanded(
-        rng, d, 1, beta_init=beta_init, hidden=hidden, scale=scale, dtype=dtype
-    )
+    gate = {"beta_init": beta_init, "hidden": hidden, "scale": scale, "dtype": dtype}
+    return init_deep_delta_expanded(rng, d, 1, **gate)
 
 
+@layer
 def init_deep_delta_expanded(
-    rng, d, d_v=4, *, beta_init=1.0, hidden=0, scale="lecun", dtype="float64"
+    rng: "generator",
+    d: "int ≥ 1",
+    d_v: "int ≥ 1" = 4,
+    *,
+    beta_init: "float in [0, 2]" = 1.0,
+    hidden: "int ≥ 0" = 0,
+    scale: "'lecun' | float ≥ 0" = "lecun",
+    dtype: "dtype" = "float64",
 ):
     """Return the parameters of `deep_delta_expanded` for d_v value channels, 4 in the paper.
 
-    Drawn as those of `init_deep_delta_residual`.
+    W_v from N(0, scale²) and b_v = 0, the gate's from `init_delta_gate`. LeCun's scale 1/√d is
+    ours: the authors' code has 0.5/√d. b_v = 0 is ours too: the paper's v has no bias, the code's
+    is drawn from U(−1/√d, 1/√d), the default of `torch.nn.Linear`.
     """
-    return {
-        "W_v": normal(rng, (d, d_v), scale, dtype),
-        "b_v": constant(0.0, d_v, dtype),
-        **init_delta_gate(rng, d, beta_init=beta_init, hidden=hidden, scale=scale, dtype=dtype),
-    }
+    gate = init_delta_gate(rng, d, beta_init=beta_init, hidden=hidden, scale=scale, dtype=dtype)
+    return {"W_v": normal(rng, (d, d_v), scale, dtype), "b_v": constant(0.0, d_v, dtype), **gate}

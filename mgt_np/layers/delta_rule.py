@@ -5,67 +5,66 @@ A state of keys and values is overwritten token by token (Schlag et al., 2102.11
 DeltaProduct, 2502.10297). Two forms of one operator: token by token, and in chunks.
 """
 
-import operator
-
-from mgt_np.arrays import device, operands
-from mgt_np.arrays.checks import at_least, one_of
+from mgt_np.arrays import array_namespace, device, layer
 
 from .delta import delta_update
 
-FORMS = ("chunked", "recurrent")
+
+def _as_many_steps(k, v, beta, **_):
+    """k, v and β all have an axis of steps, or none of them."""
+    if not k.ndim == v.ndim == beta.ndim + 1:
+        return (
+            "expected k, v and beta with one axis for the steps of a token, or all without, "
+            f"got shapes {tuple(k.shape)}, {tuple(v.shape)} and {tuple(beta.shape)}"
+        )
+    return None
 
 
+@layer(requires=_as_many_steps, T="tokens", n="steps", d_k="key features", d_v="value features")
 def delta_rule(
-    q,
-    k,
-    v,
-    beta,
-    log_alpha=None,
-    initial_state=None,
+    q: "... T≥1 d_k",
+    k: "... T d_k | ... T n≥1 d_k",
+    v: "... T d_v | ... T n d_v",
+    beta: "... T | ... T n",
+    log_alpha: "... T" = None,
+    initial_state: "... d_k d_v" = None,
     *,
-    scale=1.0,
-    form="chunked",
-    chunk_size=64,
-    with_state=False,
-):
-    """Read a sequence into a state by the delta rule, and answer a query after each token.
+    scale: "float" = 1.0,
+    form: "'chunked' | 'recurrent'" = "chunked",
+    chunk_size: "int ≥ 1" = 64,
+    with_state: "bool" = False,
+) -> "... T d_v":
+    """Return the answers to a query after each token, from a state that the delta rule writes.
 
         S_t = α_t (I − β_t k_t k_tᵀ) S_{t−1} + β_t k_t v_tᵀ,    o_t = scale · S_tᵀ q_t
 
-    Rows of S are keys, columns values, as in `delta_update`: S_t is `delta_update` of α_t S_{t−1}.
-    Without `log_alpha` α = 1 (DeltaNet); with it α = exp(log_alpha), as a decay in (0, 1] is best
-    kept. Where k, v, β have one axis more, a token makes n steps, one after the other, and decays
-    once, before them: DeltaProduct, whose state map is a product of n Delta Operators.
-    Shapes: q (..., T, d_k), k (..., T, d_k) or (..., T, n, d_k), v (..., T, d_v) or
-    (..., T, n, d_v), β (..., T) in [0, 2] or (..., T, n), log_alpha (..., T), initial_state
-    (..., d_k, d_v), zero by default; T ≥ 1 and one set of leading axes; result (..., T, d_v), and
-    S_T too for `with_state=True`. k is used as it is: make it a unit vector by `unit_direction`.
-    `scale` has no default of the papers; flash-linear-attention scales by d_k^(−1/2).
+    Heads, if any, are leading axes: they come before the tokens. S is keys × values, zero at first
+    unless `initial_state` is given; as in `delta_update`, S_t is `delta_update` of α_t S_{t−1}.
+    Without `log_alpha` α = 1 (DeltaNet); with it α = exp(log_alpha), as a decay in [0, 1] is best
+    kept: log_alpha = −∞ empties the state, as at the start of a document. Where k, v, β have an
+    axis of n steps after the tokens', a token makes n steps, one after the other, and decays once,
+    before them: DeltaProduct, whose state map is a product of n Delta Operators. k is used as it
+    is: make it a unit vector by `unit_direction`; β is in [0, 2]. The papers give `scale` no
+    default; flash-linear-attention scales by d_k^(−1/2). `with_state=True` returns S_T too.
 
     form="recurrent" is the equation, T steps; form="chunked" takes `chunk_size` tokens at once.
     With γ_r = α_1 ⋯ α_r, within a chunk that starts from S,
 
-        S_r = γ_r S + Σ_{i≤r} (γ_r/γ_i) k_i u_iᵀ,
-        (I + diag(β) tril(Γ ⊙ KKᵀ, −1)) U = diag(β) (V − diag(γ) K S),    Γ_ri = γ_r/γ_i,
+        S_r = γ_r S + Σ_{i≤r} Γ_ri k_i u_iᵀ,    Γ_ri = γ_r/γ_i = α_{i+1} ⋯ α_r,
+        (I + diag(β) tril(Γ ⊙ KKᵀ, −1)) U = diag(β) (V − diag(γ) K S),
         O = diag(γ) Q S + tril(Γ ⊙ QKᵀ) U,
 
-    the compact WY form of `delta_product` with values. Both give the same, for any chunk size; the
-    state's map with v = 0 and α = 1 is `delta_product`. Token t does not see later ones.
-    Raises ValueError where shapes disagree or `form` is unknown.
+    the compact WY form of `delta_product` with values. Both give the same, for any chunk size and
+    any decay, 0 too: to 1e-12 in float64 for outputs of order 1. The state's map with v = 0 and
+    α = 1 is `delta_product`. Token t does not see later ones.
     """
-    one_of(FORMS, form=form)
-    arrays = {"q": q, "k": k, "v": v, "beta": beta, "log_alpha": log_alpha}
-    xp, q, k, v, beta, log_alpha, S = operands(**arrays, initial_state=initial_state)
-    at_least(2, q=q, k=k, v=v)
-    _check_shapes(q, k, v, beta, log_alpha, S)
+    xp = array_namespace(q, k, v, beta, log_alpha, initial_state)
     if k.ndim == q.ndim:
         k, v, beta = (xp.expand_dims(x, axis=q.ndim - 1) for x in (k, v, beta))
     if form == "recurrent":
-        o, S = _recurrent(xp, q, k, v, beta, log_alpha, S)
+        o, S = _recurrent(xp, q, k, v, beta, log_alpha, initial_state)
     else:
-        if not hasattr(chunk_size, "__index__") or chunk_size < 1:
-            raise ValueError(f"expected chunk_size to be an integer ≥ 1, got {chunk_size!r}")
-        o, S = _chunked(xp, q, k, v, beta, log_alpha, S, operator.index(chunk_size))
+        o, S = _chunked(xp, q, k, v, beta, log_alpha, initial_state, chunk_size)
     o = o * scale
     return (o, S) if with_state else o
 
@@ -87,80 +86,86 @@ def _recurrent(xp, q, k, v, beta, log_alpha, S):
 
 def _chunked(xp, q, k, v, beta, log_alpha, S, size):
     """Rows of a chunk are its steps, n a token; only the state goes from chunk to chunk."""
-    *leading, T, n, d_k = k.shape
-    size = min(size, T)
-    n_chunks, n_steps = -(-T // size), size * n
+    *leading, T, n, _ = k.shape
+    size, axis = min(size, T), len(leading)
 
-    def in_chunks(x, n_rows, *axes):
-        """(..., T, …) as (..., chunks, rows of a chunk, *axes), zeros after the last token."""
-        missing = n_chunks * size - T
-        if missing:
-            at = len(leading)
-            shape = (*leading, missing, *x.shape[at + 1 :])
-            x = xp.concat([x, xp.zeros(shape, dtype=x.dtype, device=device(x))], axis=at)
-        return xp.reshape(x, (*leading, n_chunks, n_rows, *axes))
+    def chunks_of_steps(x):
+        x = xp.reshape(x, (*leading, T * n, -1))
+        return _in_chunks(xp, x, axis, size * n)
 
-    Q = in_chunks(q, size, d_k)
-    K = in_chunks(k, n_steps, d_k)
-    V = in_chunks(v, n_steps, v.shape[-1])
-    b = in_chunks(beta, n_steps, 1)
-
-    steps, tokens = xp.arange(n_steps, device=device(q)), xp.arange(size, device=device(q))
-    # A token's query sees the steps of all tokens up to its own.
-    seen = xp.expand_dims(tokens, axis=1) >= xp.expand_dims(steps, axis=0) // n
-    inner = xp.tril(xp.matmul(K, xp.matrix_transpose(K)), k=-1)
-    read = xp.where(seen, xp.matmul(Q, xp.matrix_transpose(K)), 0.0)
-    K_in, K_out = K, K
+    K, V, b = map(chunks_of_steps, (k, v, beta))
+    Q = _in_chunks(xp, q, axis, size)
     if log_alpha is not None:
-        log_gamma = xp.cumulative_sum(in_chunks(log_alpha, size), axis=-1)
-        of_steps = xp.repeat(log_gamma, n, axis=-1) if n > 1 else log_gamma
-        column, row = xp.expand_dims(of_steps, axis=-1), xp.expand_dims(of_steps, axis=-2)
-        of_tokens = xp.expand_dims(log_gamma, axis=-1)
-        last = log_gamma[..., -1:]
-        # Above the diagonal γ_r/γ_i may overflow, and is not needed.
-        inner = inner * xp.exp(xp.tril(column - row))
-        read = read * xp.exp(xp.where(seen, of_tokens - row, 0.0))
-        K_in = K * xp.exp(column)
-        K_out = K * xp.exp(xp.expand_dims(last, axis=-1) - column)
-        Q = Q * xp.exp(of_tokens)
-        kept = xp.unstack(xp.expand_dims(xp.exp(last), axis=-1), axis=-3)
-    eye = xp.eye(n_steps, dtype=q.dtype, device=device(q))
-    T_b = xp.linalg.solve(xp.add(eye, b * inner), xp.multiply(eye, xp.matrix_transpose(b)))
-    U, W, K_out = xp.matmul(T_b, V), xp.matmul(T_b, K_in), xp.matrix_transpose(K_out)
+        log_alpha = _in_chunks(xp, log_alpha, axis, size)
+    o, S = _from_chunk_to_chunk(xp, *_within_chunks(xp, Q, K, V, b, log_alpha, n), S)
+    return o[..., :T, :], S
 
-    pieces = (xp.unstack(x, axis=-3) for x in (U, W, Q, K_out, read))
+
+def _in_chunks(xp, x, axis, n_rows):
+    """(..., rows, …) as (..., chunks, n_rows, …), with zeros after the last row."""
+    *leading, n = x.shape[: axis + 1]
+    rest = x.shape[axis + 1 :]
+    missing = -n % n_rows
+    if missing:
+        zeros = xp.zeros((*leading, missing, *rest), dtype=x.dtype, device=device(x))
+        x = xp.concat([x, zeros], axis=axis)
+    return xp.reshape(x, (*leading, (n + missing) // n_rows, n_rows, *rest))
+
+
+def _within_chunks(xp, Q, K, V, b, log_alpha, n):
+    """What does not need the state: T V, T γ K, γ Q, (γ_last/γ) K, Γ ⊙ QKᵀ and γ_last."""
+    n_steps, n_tokens = K.shape[-2], Q.shape[-2]
+    KT = xp.matrix_transpose(K)
+    earlier = xp.tril(xp.matmul(K, KT), k=-1)
+    read = xp.where(_seen(xp, n_tokens, n, device(K)), xp.matmul(Q, KT), 0.0)
+    K_in, K_out, kept = K, K, None
+    if log_alpha is not None:
+        gamma, ratio = _decays(xp, log_alpha)
+        gamma, kept = xp.expand_dims(gamma, axis=-1), gamma[..., -1:]
+        ratio = xp.repeat(ratio, n, axis=-1)  # a column for each step
+        earlier, read = earlier * xp.repeat(ratio, n, axis=-2), read * ratio
+        K_in, K_out = (
+            K * xp.repeat(gamma, n, axis=-2),
+            K * xp.expand_dims(ratio[..., -1, :], axis=-1),
+        )
+        Q, kept = Q * gamma, xp.expand_dims(kept, axis=-1)
+    eye = xp.eye(n_steps, dtype=K.dtype, device=device(K))
+    T = xp.linalg.solve(xp.add(eye, b * earlier), xp.multiply(eye, xp.matrix_transpose(b)))
+    return xp.matmul(T, V), xp.matmul(T, K_in), Q, xp.matrix_transpose(K_out), read, kept
+
+
+def _seen(xp, n_tokens, n, device):
+    """Whether a token's query sees a step: those of all tokens up to its own."""
+    tokens = xp.arange(n_tokens, device=device)
+    steps = xp.arange(n_tokens * n, device=device) // n
+    return xp.expand_dims(tokens, axis=1) >= xp.expand_dims(steps, axis=0)
+
+
+def _decays(xp, log_alpha):
+    """γ_r = α_1 ⋯ α_r, and γ_r/γ_i = α_{i+1} ⋯ α_r for i ≤ r.
+
+    Sums, not differences of sums: those would be ∞ − ∞ behind α = 0, and lose the digits of what
+    comes behind a large |log α|.
+    """
+    n = log_alpha.shape[-1]
+    place = xp.arange(n, device=device(log_alpha))
+    later = xp.expand_dims(place, axis=1) > xp.expand_dims(place, axis=0)
+    terms = xp.where(later, xp.expand_dims(log_alpha, axis=-1), 0.0)
+    ratio = xp.exp(xp.cumulative_sum(terms, axis=-2))
+    return xp.exp(xp.cumulative_sum(log_alpha, axis=-1)), ratio
+
+
+def _from_chunk_to_chunk(xp, U, W, Q, K, read, kept, S):
+    """The outputs of all chunks, one after the other, and the last state."""
+    pieces = [xp.unstack(x, axis=-3) for x in (U, W, Q, K, read)]
+    kept = [None] * len(pieces[0]) if kept is None else xp.unstack(kept, axis=-3)
     outputs = []
-    for c, (u, w, queries, keys, to_read) in enumerate(zip(*pieces, strict=True)):
+    for u, w, queries, keys, to_read, part in zip(*pieces, kept, strict=True):
         if S is None:
             outputs.append(xp.matmul(to_read, u))
             S = xp.matmul(keys, u)
             continue
         u = u - xp.matmul(w, S)
         outputs.append(xp.matmul(queries, S) + xp.matmul(to_read, u))
-        before = S if log_alpha is None else S * kept[c]
-        S = before + xp.matmul(keys, u)
-    o = outputs[0] if n_chunks == 1 else xp.concat(outputs, axis=-2)
-    return (o if n_chunks * size == T else o[..., :T, :]), S
-
-
-def _check_shapes(q, k, v, beta, log_alpha, S):
-    """Raise ValueError unless all have the tokens, steps and features that q and k say."""
-    tokens, steps = tuple(q.shape[:-1]), tuple(k.shape[q.ndim - 1 : -1])
-    if len(steps) > 1 or tokens[-1] < 1:
-        raise ValueError(
-            f"expected q (..., T, d_k) with T ≥ 1 and k (..., T, d_k) or (..., T, n, d_k), "
-            f"got {tuple(q.shape)} and {tuple(k.shape)}"
-        )
-    expected = {
-        "k": (k, (*tokens, *steps, q.shape[-1])),
-        "v": (v, (*tokens, *steps, v.shape[-1])),
-        "beta": (beta, (*tokens, *steps)),
-        "log_alpha": (log_alpha, tokens),
-        "initial_state": (S, (*tokens[:-1], q.shape[-1], v.shape[-1])),
-    }
-    for name, (x, shape) in expected.items():
-        if x is not None and tuple(x.shape) != shape:
-            raise ValueError(
-                f"expected {name} to have shape {shape} where q has {tuple(q.shape)} "
-                f"and k {tuple(k.shape)}, got {tuple(x.shape)}"
-            )
+        S = (S if part is None else S * part) + xp.matmul(keys, u)
+    return (outputs[0] if len(outputs) == 1 else xp.concat(outputs, axis=-2)), S
