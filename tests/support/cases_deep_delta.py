@@ -98,6 +98,11 @@ LAYER_CASES = (
         (normal(2, 5, 3, 1), normal(3, 2, 4)),
     ),
     Case("compress_channels", layers.compress_channels, (STATE, normal(D, D_V))),
+    Case(
+        "convolve_and_compress_channels",
+        layers.convolve_and_compress_channels,
+        (STATE, normal(D, 2), normal(D_V)),
+    ),
     Case("compress_tokens", layers.compress_tokens, (STATE, normal(D, D_V, 2), normal(D_V))),
     *(
         Case(f"delta_rule {form}", rule(form=form, scale=0.7, chunk_size=2), SEQUENCE)
