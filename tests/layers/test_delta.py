@@ -72,6 +72,11 @@ def test_without_eps_every_direction_has_length_one_but_zero_has_none(placement,
         unit_direction(k, eps=0.0, placement=placement)
 
 
+def test_under_jit_no_direction_is_nan():
+    jax = pytest.importorskip("jax")
+    assert np.all(np.isnan(jax.jit(lambda k: unit_direction(k, eps=0.0))(jax.numpy.zeros(3))))
+
+
 @pytest.mark.parametrize("beta", BETAS)
 def test_the_matrix_acts_on_k_and_leaves_what_is_orthogonal(beta, rng):
     k = unit(rng, 8)
