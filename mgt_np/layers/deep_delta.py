@@ -263,8 +263,8 @@ def convolve_and_compress_channels(X: "... d d_v", kernel: "d S≥1", w: "d_v") 
         x_i = Σ_j w_j Σ_m kernel_im X_{i, j+m−⌊(S−1)/2⌋},    0 outside the channels
 
     as the authors' code has it, which runs for S = d_v only. It is `compress_channels` with a C of
-    rank S; S = 1 gives C = kernel wᵀ. `init_short_convolution(rng, d, d_v, start="normal")` and
-    w = 1/d_v are the code's start.
+    rank S at most; S = 1 gives C = kernel wᵀ. The code's start is the kernel of
+    `init_short_convolution(rng, d, d_v, start="normal")` and w = 1/d_v.
     """
     xp = array_namespace(X, kernel, w)
     d_v, S = w.shape[0], kernel.shape[1]

@@ -8,6 +8,7 @@ import pytest
 from mgt_np import (
     compress_channels,
     compress_tokens,
+    convolve_and_compress_channels,
     deep_delta_coefficients,
     deep_delta_expanded,
     deep_delta_residual,
@@ -210,6 +211,7 @@ def test_the_gate_starts_where_it_is_told(beta_init, rng):
 
 @pytest.mark.parametrize(("beta_init", "clamped"), [(0.0, 2e-6), (2.0, 2.0 - 2e-6)])
 def test_the_ends_of_the_gate_are_clamped(beta_init, clamped, rng):
+    """As in the authors' code: β₀/2 to [1e-6, 1 − 1e-6]."""
     beta = delta_gate(np.zeros(D), **init_delta_gate(rng, D, beta_init=beta_init))
     assert float(beta) == pytest.approx(clamped, abs=1e-15)
 
@@ -252,6 +254,8 @@ def test_an_identity_kernel_changes_nothing_and_expands_to_copies(rng):
     expand = init_short_convolution(rng, (D, D_V), 3)["kernel"]
     X = short_convolution(x[..., None], expand)
     assert np.array_equal(X, np.broadcast_to(x[..., None], (*x.shape, D_V)))
+    normal = init_short_convolution(rng, (100, 50), 4, start="normal")["kernel"]
+    assert np.std(normal) == pytest.approx(0.5 / math.sqrt(100.0), rel=0.05)
     drawn = init_short_convolution(rng, (50, 50), 4, start="uniform")["kernel"]
     assert 0.49 < np.max(np.abs(drawn)) <= 0.5
     assert np.std(drawn) == pytest.approx(0.5 / math.sqrt(3.0), rel=0.05)
@@ -279,6 +283,20 @@ def test_the_compressors_are_their_formulas(rng):
     np.testing.assert_allclose(one, compress_channels(X, kernel[..., 0] * w), atol=1e-14)
 
 
+@pytest.mark.parametrize("S", [1, 2, 3, 5])
+def test_a_state_is_convolved_over_its_channels_before_it_is_read(S, rng):
+    """CC in the authors' code: (S − 1)//2 zeros in front of the channels."""
+    X, kernel, w = normals(rng, (2, 5, D, D_V), (D, S), D_V)
+    expected = np.zeros((2, 5, D))
+    for j in range(D_V):
+        for m in range(S):
+            channel = j + m - (S - 1) // 2
+            if 0 <= channel < D_V:
+                expected += w[j] * kernel[:, m] * X[..., channel]
+    got = convolve_and_compress_channels(X, kernel, w)
+    np.testing.assert_allclose(got, expected, atol=1e-14)
+
+
 def test_what_does_not_fit_is_named(rng):
     (x, k, c), p, (X,) = vectors(rng, 3), weights(rng), normals(rng, (*TOKENS, D, D_V))
     with pytest.raises(ValueError, match="expected v_form to be one of 'linear', 'sigmoid4'"):
@@ -286,13 +304,14 @@ def test_what_does_not_fit_is_named(rng):
     wide = p | {"W_v": np.ones((D, D)), "b_v": np.ones(D)}
     with pytest.raises(ValueError, match=r"expected W_v \(d 1\), got shape \(6, 6\)"):
         deep_delta_residual(x, k, **wide, context=c)
-    with pytest.raises(ValueError, match=r"expected W_beta \(h 1\), got shape \(6, 2\)"):
+    with pytest.raises(ValueError, match=r"expected W_beta \(h 1\) .*got shape \(6, 2\)"):
         delta_gate(c, np.ones((D, 2)))
-    with pytest.raises(ValueError, match="6 features on axis −1, k has 5"):
+    features = "on axis −1, {} has 5"
+    with pytest.raises(ValueError, match="x has 6 features " + features.format("k")):
         deep_delta_residual(x, k[..., :5], **p, context=c)
-    with pytest.raises(ValueError, match=r"features on axis −., context has 5"):
+    with pytest.raises(ValueError, match="x has 6 features " + features.format("context")):
         deep_delta_residual(x, k, **p, context=c[..., :5])
-    with pytest.raises(ValueError, match=r"features on axis −., v_input has 5"):
+    with pytest.raises(ValueError, match="x has 6 features " + features.format("v_input")):
         deep_delta_residual(x, k, **p, context=c, v_input=c[..., :5])
     for erase in (True, False):
         with pytest.raises(ValueError, match="X has 3 values on axis −1, W_v has 1"):
@@ -301,17 +320,32 @@ def test_what_does_not_fit_is_named(rng):
             deep_delta_expanded(X, k[..., :5], **p, context=c, erase=erase)
     with pytest.raises(TypeError, match="expected an argument context, got none"):
         deep_delta_residual(x, k, **p)
-    with pytest.raises(
-        ValueError, match=r"expected beta_init to be a number in \[0, 2\], got 2\.5"
-    ):
+    with pytest.raises(ValueError, match=r"expected beta_init to be a number in \[0, 2\], got 2.5"):
         init_delta_gate(rng, D, beta_init=2.5)
     with pytest.raises(ValueError, match=r"got shapes \(2, 5, 6\) and \(5, 4\)"):
         short_convolution(x, np.ones((5, 4)))
-    with pytest.raises(ValueError, match=r"short_convolution: expected (x|kernel) .*got shape"):
+    with pytest.raises(ValueError, match=r"expected kernel .* got shape \(5, 6, 4\): x has d = 6"):
         short_convolution(x[0], np.ones((5, 6, 4)))
-    with pytest.raises(ValueError, match="expected start to be one of 'identity'"):
+    with pytest.raises(ValueError, match=r"expected kernel \(.*\) with S≥1, got shape \(6, 0\)"):
+        short_convolution(x, np.ones((D, 0)))
+    with pytest.raises(ValueError, match="expected start to be one of 'identity', 'normal', 'unif"):
         init_short_convolution(rng, D, start="zeros")
-    with pytest.raises(ValueError, match="on axis −1, C has 2"):
+    for channels in (0, (D, 0)):
+        with pytest.raises(ValueError, match="expected channels to be an integer ≥ 1, got 0"):
+            init_short_convolution(rng, channels)
+    with pytest.raises(ValueError, match="X has 3 channels on axis −1, C has 2"):
         compress_channels(X, np.ones((D, 2)))
-    with pytest.raises(ValueError, match="on axis −1, w has 2"):
+    with pytest.raises(ValueError, match="X has 3 channels on axis −1, w has 2"):
         compress_tokens(X, np.ones((D, D_V, 2)), np.ones(2))
+
+
+def test_a_gate_that_does_not_fit_its_context_is_named(rng):
+    x, k, c = vectors(rng, 3)
+    with pytest.raises(
+        ValueError, match="delta_gate: expected W_beta with a row for each of the 6"
+    ):
+        delta_gate(c, np.ones((5, 1)))
+    with pytest.raises(ValueError, match="expected W_hidden beside b_hidden, got None"):
+        deep_delta_residual(x, k, **weights(rng), b_hidden=np.ones(D), context=c)
+    with pytest.raises(ValueError, match="W_beta has 4 hidden features on axis −2, W_hidden has 3"):
+        delta_gate(c, np.ones((4, 1)), W_hidden=np.ones((D, 3)))

@@ -7,6 +7,8 @@ from recorded import SHARED, agree, check
 
 from mgt_np import (
     array_namespace,
+    compress_tokens,
+    convolve_and_compress_channels,
     deep_delta_expanded,
     deep_delta_residual,
     delta_apply,
@@ -185,12 +187,39 @@ def test_edelta_gate_is_one_of_two_layers_with_another_nonlinearity(golden, libr
     agree(delta_gate(*arrays), f["out.beta"][:, 0, 0])
 
 
+@pytest.mark.parametrize("kind", ["readout_cc", "readout_tc"])
+def test_official_compressors(kind, holds):
+    """At the read-out, where RMS norm and the tied head follow."""
+
+    def readout(p, f):
+        X, w = p["in.x"], p["w.readout.read"]
+        xp = array_namespace(X)
+        if kind == "readout_cc":
+            x = convolve_and_compress_channels(X, p["w.readout.weight"], w)
+        else:  # their last tap is this token, our first
+            kernel = xp.reshape(p["w.readout.shortconv.weight"], (*X.shape[-2:], -1))
+            x = compress_tokens(X, xp.flip(kernel, axis=-1), w)
+        normed = rms_norm(x, p["w.ln_f.weight"], eps=float(f["cfg.rms_eps"]))
+        return linear(normed, T(p["w.lm_head.weight"]))
+
+    holds(f"ddl_official_expanded_{kind}", readout)
+
+
+# Blocks and models of an expanded state: held in tests/models/rules/test_ddl_golden.py.
+IN_MODELS = (
+    "expanded_block_cc_norope_noqknorm",
+    "expanded_block_cc_rope_qknorm",
+    "expanded_block_tc_norope_noqknorm",
+    "expanded_model_cc_ec_identity",
+    "expanded_model_cc_ec_random",
+)
+
+
 def test_no_recorded_file_is_left_out(golden):
     source = Path(__file__).read_text(encoding="utf-8")
     stems = [path.stem.removeprefix("ddl_") for path in (SHARED / "golden").glob("ddl_*.npz")]
     names = [stem.removeprefix("official_").removeprefix("block_") for stem in stems]
-    # Blocks, models and read-outs of a whole expanded model: tests/models/rules/test_ddl_golden
-    whole = ("expanded_block", "expanded_model", "expanded_readout")
-    names = [name for name in names if not name.startswith(whole)]
-    assert len(names) >= 10
+    names = [name.replace("expanded_readout", "readout") for name in names]
+    assert len(names) >= 17
+    assert set(IN_MODELS) <= set(names)
     assert [name for name in names if name not in source] == []

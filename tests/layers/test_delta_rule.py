@@ -1,5 +1,6 @@
 """The delta rule over a sequence: two forms of one operator, and what it remembers."""
 
+import autograd.numpy as anp
 import numpy as np
 import pytest
 
@@ -173,14 +174,65 @@ def test_a_sequence_of_reflections_stays_exact(rng):
     np.testing.assert_allclose(chunked, recurrent, rtol=0, atol=1e-12)
 
 
+RESETS = [(-np.inf, "float64"), (-1e18, "float64"), (-1e9, "float32"), (-np.inf, "float32")]
+
+
+@pytest.mark.parametrize("n", [None, 3])
+@pytest.mark.parametrize(("reset", "dtype"), RESETS)
+def test_a_decay_of_0_empties_the_state(reset, dtype, n, rng):
+    """In both forms, and their gradients: what comes behind it is a sequence of its own."""
+    arrays = sequence(rng, n, decay=True, state=True)
+    arrays[4][:, [3, 6, 7]] = reset
+    arrays = [x.astype(dtype) for x in arrays]
+    R = rng.standard_normal((B, T, V)).astype(dtype)
+    tolerance = 1e-12 if dtype == "float64" else 1e-5
+
+    def of_form(**options):
+        def scalar(arrays):
+            return anp.sum(delta_rule(*arrays, **options) * R)
+
+        return [delta_rule(*arrays, **options), *grad(scalar)(arrays)]
+
+    expected = of_form(form="recurrent")
+    assert all(np.all(np.isfinite(x)) for x in expected)
+    alone = delta_rule(*(x[:, 7:] for x in arrays[:5]), form="recurrent")
+    np.testing.assert_allclose(expected[0][:, 7:], alone, rtol=0, atol=tolerance)
+    for size in (2, 4, 64):
+        for got, wanted in zip(of_form(chunk_size=size), expected, strict=True):
+            np.testing.assert_allclose(
+                got, wanted, rtol=0, atol=tolerance * max(1.0, np.max(np.abs(wanted)))
+            )
+
+
+def test_large_decays_cost_the_later_tokens_no_digits(rng):
+    q, k, v, beta, _, S = sequence(rng, state=True)
+    log_alpha = np.full((B, T), -0.1)
+    log_alpha[:, :4] = -1e5
+    arrays = [x.astype("float32") for x in (q, k, v, beta, log_alpha, S)]
+    expected = delta_rule(*(x.astype("float64") for x in arrays), form="recurrent")
+    np.testing.assert_allclose(delta_rule(*arrays), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["chunked", "recurrent"])
+def test_half_precision_and_numpy_s_numbers(form, rng):
+    arrays = sequence(rng, decay=True, state=True)
+    half, single = ([x.astype(dtype) for x in arrays] for dtype in ("float16", "float32"))
+    o, S = delta_rule(*half, form=form, with_state=True)
+    assert o.dtype == S.dtype == np.float16
+    np.testing.assert_allclose(o, delta_rule(*single, form=form), atol=0.05)
+    scaled = delta_rule(*single, form=form, scale=np.float64(0.5))
+    assert scaled.dtype == np.float32
+    np.testing.assert_array_equal(scaled, delta_rule(*single, form=form, scale=0.5))
+
+
 def test_what_does_not_fit_is_named(rng):
     q, k, v, beta, log_alpha, S = sequence(rng, decay=True, state=True)
     wrong = {
         "k": (k[..., :3], "q has 4 key features on axis −1, k has 3"),
         "v": (v[:, :5], "q has 11 tokens on axis −2, v has 5"),
-        "beta": (beta[..., None], r"got shapes \(2, 11, 4\), \(2, 11, 3\) and \(2, 11, 1\)"),
+        "beta": (beta[..., None], "expected k, v and beta with one axis for the steps"),
         "log_alpha": (log_alpha[:, 1:], "q has 11 tokens on axis −2, log_alpha has 10"),
-        "initial_state": (S[0], r"expected initial_state \(\.\.\. d_k d_v\) with \.\.\. = \(2,\)"),
+        "initial_state": (S[0], r"expected initial_state .* with \.\.\. = \(2,\) as in q"),
     }
     right = {"q": q, "k": k, "v": v, "beta": beta, "log_alpha": log_alpha, "initial_state": S}
     for name, (x, message) in wrong.items():
@@ -191,5 +243,9 @@ def test_what_does_not_fit_is_named(rng):
     with pytest.raises(ValueError, match="one of 'chunked', 'recurrent', got 'parallel'"):
         delta_rule(q, k, v, beta, form="parallel")
     for size in (0, 2.5, None):
-        with pytest.raises((TypeError, ValueError), match="chunk_size to be an integer ≥ 1, got"):
+        with pytest.raises((TypeError, ValueError), match="expected chunk_size to be an integer ≥"):
             delta_rule(q, k, v, beta, chunk_size=size)
+    with pytest.raises(TypeError, match=r"expected beta to be an array .*, got 0\.5"):
+        delta_rule(q, k, v, 0.5)
+    with pytest.raises(TypeError, match="expected scale to be a number, got None"):
+        delta_rule(q, k, v, beta, scale=None)

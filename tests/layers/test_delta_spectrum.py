@@ -141,7 +141,10 @@ def test_leading_axes_and_a_number_for_beta(rng):
 def test_wrong_widths_are_named():
     with pytest.raises(ValueError, match="K has 3 factors on axis −2, beta has 4"):
         delta_product(np.ones((3, 5)), np.ones(4))
-    number = delta_product(np.ones((3, 5)), np.asarray(0.3))
-    np.testing.assert_array_equal(number, delta_product(np.ones((3, 5)), 0.3))
     with pytest.raises(ValueError, match=r"expected K \(\.\.\. L d≥1\), got shape \(5,\)"):
         delta_product(np.ones(5), 1.0)
+
+
+def test_an_array_without_axes_is_one_beta_for_all(rng):
+    K = units(rng, 7, 5)
+    np.testing.assert_array_equal(delta_product(K, np.asarray(1.5)), delta_product(K, 1.5))

@@ -101,7 +101,7 @@ LAYER_CASES = (
     Case(
         "convolve_and_compress_channels",
         layers.convolve_and_compress_channels,
-        (STATE, normal(D, 3), normal(D_V)),
+        (STATE, normal(D, 2), normal(D_V)),
     ),
     Case("compress_tokens", layers.compress_tokens, (STATE, normal(D, D_V, 2), normal(D_V))),
     *(
