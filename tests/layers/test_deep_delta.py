@@ -304,7 +304,7 @@ def test_what_does_not_fit_is_named(rng):
     wide = p | {"W_v": np.ones((D, D)), "b_v": np.ones(D)}
     with pytest.raises(ValueError, match=r"expected W_v \(d 1\), got shape \(6, 6\)"):
         deep_delta_residual(x, k, **wide, context=c)
-    with pytest.raises(ValueError, match=r"expected W_beta \(h 1\) .*got shape \(6, 2\)"):
+    with pytest.raises(ValueError, match=r"expected W_beta \(h 1\), got shape \(6, 2\)"):
         delta_gate(c, np.ones((D, 2)))
     features = "on axis −1, {} has 5"
     with pytest.raises(ValueError, match="x has 6 features " + features.format("k")):
