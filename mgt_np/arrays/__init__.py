@@ -10,7 +10,7 @@ from .layout import matrices_inside_out, matrices_outside_in
 from .libraries import Place, move, place
 from .namespace import array_namespace, as_float_array, to_host
 from .options import Choice
-from .scale import held, largest, magnitude
+from .scale import held, largest, magnitude, squares_are_finite
 from .scatter import add_to_columns
 from .special import normal_cdf, normal_cdf_float32
 from .sums import (
@@ -51,6 +51,7 @@ __all__ = [
     "normal_cdf_float32",
     "on_host",
     "place",
+    "squares_are_finite",
     "sum_of_columns",
     "sum_of_features",
     "sum_of_rows",

@@ -11,6 +11,7 @@ signature, options are in range, NumPy's scalars are Python's numbers, half prec
 import contextlib
 import functools
 import inspect
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -28,44 +29,47 @@ from .trees import leaves_of, rebuild
 _MOST_KEPT = 4096
 
 
-def layer(body=None, *, requires=None, **words):
+def layer(body=None, *, requires=None, requires_values=None, **words):
     """Hold a function to its signature, and let it have a fused form (`fused.run_fused`).
 
     `words` say what a name in the shapes counts, `@layer(n="streams")`, for the errors.
-    `requires(**arguments)` is for what no signature can say: it returns None, or what was expected
-    and what came. A call that looks like one before it, in types, shapes, dtypes, devices and
-    options, is not held to the signature again.
+    `requires(**arguments)` is for what no signature can say of shapes and options: it returns None,
+    or what was expected and what came; `requires_values` is the same for what arrays hold. A call
+    that looks like one before it, in types, shapes, dtypes, devices and options, is held to
+    `requires_values` alone.
 
     The function raises TypeError or ValueError, naming itself and the argument, what was expected
     and what it got.
     """
     if body is None:
-        return functools.partial(layer, requires=requires, **words)
-    signature, forms, plans = Signature(body, words), {}, {}
+        return functools.partial(layer, requires=requires, requires_values=requires_values, **words)
+    signature, forms, plans, readers = Signature(body, words, requires), {}, {}, {}
     n_positional, keywords, roles = signature.n_positional, signature.keywords, signature.roles
 
     @functools.wraps(body)
     def function(*args, **kwargs):
         values = signature.bind(args, kwargs)
-        outline = _outline(values, roles)
+        outline = _outline(values, roles, readers)
         try:
             plan = plans[outline]
         except (KeyError, TypeError):  # not seen before, or something in it has no hash
             plan = _keep(plans, outline, make_plan(signature, values))
         if plan.prepare is not None:
             values = plan.prepare(values)
-        if requires is not None:
-            signature.hold(requires, values)
+        if requires_values is not None:
+            signature.hold(requires_values, values)
         if plan.half:
             return _in_float32(function, signature, values)
-        given = dict(zip(keywords, values[n_positional:], strict=True)) if keywords else {}
+        args, given = values[:n_positional], {}
+        if keywords:
+            given = dict(zip(keywords, values[n_positional:], strict=True))
         if plan.lean_xp is not None and forms and not in_composed_form():
-            made = run_fused(body, forms, plan.lean_xp, values[:n_positional], given)
+            made = run_fused(body, forms, plan, args, given)
             if made is not None:
                 return made[0]
         if plan.wraps:
-            *values, given = as_constants([*values[:n_positional], given])
-        return body(*values[:n_positional], **given)
+            *args, given = as_constants([*args, given])
+        return body(*args, **given)
 
     def fuse(forward, backward):
         forms.update(forward=forward, backward=backward)
@@ -81,20 +85,39 @@ _ARRAY, _OPTION, _ANY = "array", "option", "any"
 _PLAIN = frozenset([float, int, bool, str, type(None)])
 
 
-def _outline(values, roles):
+_LIKE = operator.attrgetter("shape", "dtype")
+
+
+def _outline(values, roles, readers):
     """What the arguments of a call are like: those of another with the same outline fit as well."""
-    outline, boxes = [], Box.types
-    for x, role in zip(values, roles, strict=True):
-        kind = type(x)
-        outline.append(kind)
+    kinds = tuple(map(type, values))
+    if kinds not in readers:
+        readers[kinds] = _reader(kinds, roles)
+    return kinds, *readers[kinds](values)
+
+
+def _reader(kinds, roles):
+    """Return what reads, of arguments of these types, all that is in their outline beside these."""
+    arrays, options_, others = [], [], []
+    for i, (kind, role) in enumerate(zip(kinds, roles, strict=True)):
         if role is _OPTION:
-            outline.append(x if kind in _PLAIN else _said_by_numpy(x))
+            (options_ if kind in _PLAIN else others).append(i)
         elif kind is np.ndarray:
-            outline.append(x.shape)
-            outline.append(x.dtype)
-        elif kind in boxes or (role is _ARRAY and kind not in _PLAIN):
-            _outline_array(x, outline)
-    return tuple(outline)
+            arrays.append(i)
+        elif kind in Box.types or (role is _ARRAY and kind not in _PLAIN):
+            others.append(i)
+
+    def read(values):
+        outline = [_LIKE(values[i]) for i in arrays]
+        outline += [values[i] for i in options_]
+        for i in others:
+            if roles[i] is _OPTION:
+                outline.append(_said_by_numpy(values[i]))
+            else:
+                _outline_array(values[i], outline)
+        return outline
+
+    return read
 
 
 def _keep(plans, outline, plan):
@@ -145,17 +168,14 @@ class Parameters:
 class Signature:
     """The parameters of a function, and what each may be."""
 
-    def __init__(self, body, words):
-        self.name, self.words = body.__name__.lstrip("_"), words
+    def __init__(self, body, words, requires=None):
+        self.name, self.words, self.requires = body.__name__.lstrip("_"), words, requires
         parameters = list(inspect.signature(body).parameters.values())
         self.names = [p.name for p in parameters]
         self.keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
         self.n_positional = len(self.names) - len(self.keywords)
         self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
-        self.filled = [p.default for p in parameters]
-        self.n_needed = max(
-            (i for i, p in enumerate(parameters, 1) if p.default is p.empty), default=0
-        )
+        self.forms = {}  # (how many by position, the names of the others): see `form_of`
         self.options, self.specs, self.dicts = {}, {}, {}
         for p in parameters:
             kind, what = _annotated(p.annotation)
@@ -170,20 +190,23 @@ class Signature:
 
     def bind(self, args, kwargs):
         """Return the value of each parameter, in their order."""
-        n, defaults = len(args), self.defaults
-        if not kwargs and self.n_needed <= n <= self.n_positional:
-            return [*args, *self.filled[n:]]
-        values = list(args)
-        for name in self.names[n:]:
-            if name in kwargs:
-                values.append(kwargs.pop(name))
-            elif name in defaults:
-                values.append(defaults[name])
-            else:
+        form = (len(args), *kwargs)
+        if form not in self.forms:
+            self.forms[form] = self.form_of(args, kwargs)
+        return [*args, *self.forms[form](self.defaults | kwargs)]
+
+    def form_of(self, args, kwargs):
+        """What picks the values of the parameters after `args`, or TypeError for such a call."""
+        rest = self.names[len(args) :]
+        for name in rest:
+            if name not in kwargs and name not in self.defaults:
                 raise TypeError(f"{self.name}: expected an argument {name}, got none")
+        kwargs = {name: value for name, value in kwargs.items() if name not in rest}
         if kwargs or len(args) > self.n_positional:
             raise self.superfluous(args, kwargs)
-        return values
+        if len(rest) == 1:
+            return lambda values: (values[rest[0]],)
+        return operator.itemgetter(*rest) if rest else lambda values: ()
 
     def superfluous(self, args, kwargs):
         """The error for arguments that there are not."""
@@ -229,13 +252,14 @@ class Plan:
     """What to do with all calls of one outline.
 
     prepare: what makes the arguments ready, or None. half: compute in float32. lean_xp: the
-    namespace of a fused form, None where none may run. wraps: put untraced arrays into boxes,
-    beside traced ones.
+    namespace of a fused form, None where none may run. traced: whether autograd traces an argument.
+    wraps: put untraced arrays into boxes, beside traced ones.
     """
 
     prepare: object
     half: bool
     lean_xp: object
+    traced: bool
     wraps: bool
 
 
@@ -263,16 +287,22 @@ def make_plan(signature, values):
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{signature.name}: {error}") from None
-    conditions = [(x.argument, x.key, each) for x in arrays for each in x.spec.conditions]
-    prepare = None
+    place = signature.names.index
+    conditions = [(place(x.argument), x.key, each) for x in arrays for each in x.spec.conditions]
+    fused, prepare = _may_be_fused(signature, arrays), None
+    if fused:
+        conversions += _to_arrays(signature, library, arrays)
     if conversions or conditions:
         prepare = functools.partial(_prepare, signature, conversions, conditions)
+    if signature.requires is not None:
+        signature.hold(signature.requires, prepare(values) if prepare else values)
     traced = any(isbox(x.value) for x in arrays)
     dtypes = [x.value.dtype for x in arrays if not _is_number(x.value)]
     return Plan(
         prepare,
         half=any(map(library.is_half, dtypes)) if library else False,
-        lean_xp=library.lean_xp if _may_be_fused(signature, arrays) else None,
+        lean_xp=library.lean_xp if fused else None,
+        traced=traced,
         wraps=traced and library is not None and not library.yields_to_boxes,
     )
 
@@ -286,7 +316,8 @@ def _hold_options(signature, arguments):
             continue
         admitted = arguments[name] = _admitted(option, name, value)
         if admitted is not value:
-            conversions.append((name, None, functools.partial(option, name)))
+            convert = functools.partial(option, name)
+            conversions.append((signature.names.index(name), None, convert))
     return conversions
 
 
@@ -313,7 +344,7 @@ def _arrays(signature, arguments, conversions):
         if isinstance(x.value, np.generic):
             number = options.as_number(x.value) if x.spec.number else None
             convert = np.asarray if number is None else options.as_number
-            conversions.append((x.argument, x.key, convert))
+            conversions.append((signature.names.index(x.argument), x.key, convert))
             found[i] = x._replace(value=convert(x.value))
     return found
 
@@ -396,30 +427,39 @@ def _hold_to_shapes(signature, arguments, arrays):
 
 
 def _may_be_fused(signature, arrays):
-    """Say whether all arguments of the equation are plain floating arrays of one dtype."""
+    """Say whether the equation's arguments are plain floating arrays of one dtype, and numbers."""
     for x in arrays:
-        if x.argument in signature.keywords or x.key is not None:
-            if isbox(x.value):
+        if isbox(x.value):
+            if x.argument in signature.keywords or x.key is not None or _is_number(x.value):
                 return False
-        elif _is_number(x.value) or getattr(x.value, "requires_grad", False):
+        elif getattr(x.value, "requires_grad", False):
             return False
     floating = [x.value.dtype for x in arrays if x.spec.kind == "float" and not _is_number(x.value)]
     return len(set(floating)) == 1
 
 
+def _to_arrays(signature, library, arrays):
+    """What makes 0-d arrays, beside the others, of the numbers among an equation's arguments."""
+    like = next(x.value for x in arrays if x.spec.kind == "float" and not _is_number(x.value))
+    convert = functools.partial(library.xp.asarray, dtype=like.dtype, device=device(like))
+    equation = [x for x in arrays if x.key is None and x.argument not in signature.keywords]
+    numbers = [x.argument for x in equation if type(x.value) in (int, float)]
+    return [(signature.names.index(name), None, convert) for name in numbers]
+
+
 def _prepare(signature, conversions, conditions, values):
     """The arguments as the body takes them; raise ValueError where values are not as they must."""
-    arguments = signature.named(values)
-    for name, key, convert in conversions:
+    values = list(values)
+    for i, key, convert in conversions:
         if key is None:
-            arguments[name] = convert(arguments[name])
+            values[i] = convert(values[i])
         else:
-            arguments[name] = arguments[name] | {key: convert(arguments[name][key])}
-    for name, key, condition in conditions:
-        x = arguments[name] if key is None else arguments[name][key]
-        x = as_float_array(getval(x))
-        _hold_to_condition(f"{signature.name}: expected {key or name}", condition, x)
-    return list(arguments.values())
+            values[i] = values[i] | {key: convert(values[i][key])}
+    for i, key, condition in conditions:
+        x = values[i] if key is None else values[i][key]
+        what = f"{signature.name}: expected {key or signature.names[i]}"
+        _hold_to_condition(what, condition, as_float_array(getval(x)))
+    return values
 
 
 def _hold_to_condition(what, condition, x):

@@ -38,15 +38,18 @@ def composed():
         _COMPOSED.reset(token)
 
 
-def run_fused(body, forms, xp, arrays, options):
-    """Return (the fused form's result,), or None where this call may not be fused."""
+def run_fused(body, forms, plan, arrays, options):
+    """Return the fused form's result, first in a tuple; None where this call may not be fused."""
+    xp = plan.lean_xp
+    if not plan.traced:
+        return forms["forward"](xp, *arrays, **options)
     call = _untraced(arrays)
     if call is None:
         return None
     values, trace, argnums, parents = call
     made = forms["forward"](xp, *values, **options)
-    if made is None or trace is None:
-        return made and made[:1]
+    if made is None:
+        return None
     result, saved = made
 
     def vjp(g):

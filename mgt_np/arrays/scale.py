@@ -1,7 +1,11 @@
 """Take the scale out of an array, so that its squares stay in range."""
 
+import math
+
+import numpy as np
 from autograd.tracer import getval, isbox
 
+from .boxes import on_host
 from .namespace import array_namespace, library_of
 
 
@@ -21,6 +25,14 @@ def largest(xp, x, axis):
     """
     found = xp.max(x, axis=axis, keepdims=True)
     return found if isbox(found) else held(found)
+
+
+def squares_are_finite(x):
+    """Say whether the host knows that Σ x² is finite: then nothing in x is NaN or infinite."""
+    if type(x) is np.ndarray:
+        return math.isfinite(np.vdot(x, x))
+    xp = array_namespace(x)
+    return on_host(x) and bool(xp.all(xp.abs(x) < 1e15))
 
 
 def magnitude(x, axis):

@@ -15,7 +15,7 @@ def _some_direction(k, eps, **_):
     return None
 
 
-@layer(requires=_some_direction, d="features")
+@layer(requires_values=_some_direction, d="features")
 def unit_direction(
     k: "... d≥1", *, eps: "float ≥ 0" = 1e-5, placement: "'inside' | 'outside'" = "inside"
 ) -> "... d":
@@ -127,7 +127,7 @@ def _no_nan(beta, **_):
     return None
 
 
-@layer(requires=_no_nan)
+@layer(requires_values=_no_nan)
 def delta_regime(beta: "number | ...", *, atol: "float ≥ 0" = 1e-6):
     """Return the name of what A = I − β k kᵀ does along k.
 

@@ -38,7 +38,7 @@ def _tokens_in_range(tokens, E):
     return out_of_range(as_indices(tokens), E.shape[0], name="tokens")
 
 
-@layer(requires=_tokens_in_range, d="features")
+@layer(requires_values=_tokens_in_range, d="features")
 def embedding(tokens: "int ...", E: "vocab≥1 d") -> "... d":
     """Return the vector of each token: row t of E for token t in [0, vocab).
 

@@ -22,7 +22,7 @@ def _targets_to_hold_to(logits, targets, reduction, ignore_index, **_):
     return out_of_range(known, logits.shape[-1], name="targets")
 
 
-@layer(requires=_targets_to_hold_to, C="classes")
+@layer(requires_values=_targets_to_hold_to, C="classes")
 def cross_entropy(
     logits: "... C≥1",
     targets: "int ...",

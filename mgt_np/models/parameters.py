@@ -1,6 +1,7 @@
 """The parameters of a decoder: how they are drawn, and whether they are those of a config."""
 
 import dataclasses
+import operator
 
 from mgt_np.arrays import layer
 from mgt_np.arrays.initial import ZeroGenerator, normal
@@ -112,32 +113,51 @@ def _tree_of_shapes(tree):
     shapes = {name: _tree_of_shapes(child) for name, child in tree.items()}
     if "phi_pre" in shapes:
         shapes["gain"] = shapes["phi_pre"][:1]
-    return shapes
+    return _Arrays(shapes) if all(type(x) is tuple for x in shapes.values()) else shapes
+
+
+_SHAPE = operator.attrgetter("shape")
+
+
+class _Arrays(dict):
+    """The shapes of a dict that holds arrays alone."""
+
+    def __init__(self, shapes):
+        super().__init__(shapes)
+        self.names, self.in_order = list(shapes), list(shapes.values())
+
+    def fit(self, got):
+        """Say whether `got` has these names in this order, and arrays of these shapes."""
+        try:
+            return list(got) == self.names and list(map(_SHAPE, got.values())) == self.in_order
+        except (AttributeError, TypeError):  # no dict, or no array in it
+            return False
 
 
 def _compare(got, expected, path, where):
-    """Hold a subtree to its shapes; `path` is its place, key by key, `where` is for errors."""
-    kind = type(expected)
-    if kind is tuple:
-        shape = getattr(got, "shape", None)
-        if shape != expected and not (shape == (1,) and expected == ()):
-            _refuse_leaf(got, expected, path, where)
+    """Hold a dict or list to its shapes; `path` is its place, key by key, `where` is for errors."""
+    if type(expected) is _Arrays and expected.fit(got):
         return
+    kind = dict if isinstance(expected, dict) else list
     if not isinstance(got, kind):
         got = _container(got, kind, path, where)
     if kind is dict:
         if got.keys() != expected.keys():
             _check_keys(got, expected, path, where)
-        for name, child in got.items():
-            _compare(child, expected[name], (*path, name), where)
-        return
-    if len(got) != len(expected):
-        raise ValueError(
-            f"{where[0]}: expected {_place(path)} to have n_layers = {len(expected)} blocks, "
-            f"got {len(got)}"
-        )
-    for i, child in enumerate(got):
-        _compare(child, expected[i], (*path, i), where)
+        children = got.items()
+    else:
+        if len(got) != len(expected):
+            raise ValueError(
+                f"{where[0]}: expected {_place(path)} to have n_layers = {len(expected)} blocks, "
+                f"got {len(got)}"
+            )
+        children = enumerate(got)
+    for key, child in children:
+        wanted = expected[key]
+        if type(wanted) is not tuple:
+            _compare(child, wanted, (*path, key), where)
+        elif getattr(child, "shape", None) != wanted:
+            _check_leaf(child, wanted, (*path, key), where)
 
 
 def _container(got, kind, path, where):
@@ -165,8 +185,10 @@ def _check_keys(got, expected, path, where):
         )
 
 
-def _refuse_leaf(got, expected, path, where):
+def _check_leaf(got, expected, path, where):
     shape = getattr(got, "shape", None)
+    if shape == (1,) and expected == ():
+        return
     if not isinstance(shape, tuple):
         raise TypeError(
             f"{where[0]}: expected {_place(path)} to be an array of shape {expected}, "

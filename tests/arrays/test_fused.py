@@ -87,10 +87,19 @@ def test_what_the_fused_form_declines_is_composed(layer, traced):
         assert layer.ran == ["composed"]
 
 
-def test_a_number_for_an_array_is_composed(layer):
+@pytest.mark.parametrize("kind", [float, int, np.float32, np.float64])
+def test_a_number_is_an_array_of_the_others_dtype_in_a_fused_form(layer, kind):
+    x, number = np.asarray([1.0, 2.0], dtype="float32"), kind(3)
     for run in (layer, grad(lambda x, a: total(layer(x, a)))):
-        run(np.asarray([1.0, 2.0]), 3.0)
-    assert set(layer.ran) == {"composed"}
+        layer.ran.clear()
+        result = run(x, number)
+        assert layer.ran[0] == "forward"
+        assert result.dtype == x.dtype
+        with composed():
+            np.testing.assert_array_equal(result, run(x, number))
+
+
+def test_none_for_an_array_is_refused(layer):
     with pytest.raises(TypeError, match="expected x to be an array"):
         layer(None)
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from array_libraries import on_numpy_and_strict
 
 from mgt_np import array_namespace, grad
-from mgt_np.arrays import held, magnitude
+from mgt_np.arrays import held, magnitude, squares_are_finite
 
 
 def test_it_is_the_largest_magnitude_or_one():
@@ -28,3 +29,14 @@ def test_nor_does_that_of_a_library_with_derivatives_of_its_own(name):
         return
     slope = library.grad(lambda x: (x * held(x)).sum())(library.numpy.asarray([1.0, 4.0]))
     assert slope.tolist() == [1.0, 4.0]
+
+
+@on_numpy_and_strict
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_squares_are_known_to_be_finite_or_not(library, dtype):
+    """What fused forms ask before they leave out the care that infinities need."""
+    array = lambda *values: library.asarray(np.asarray(values, dtype=dtype))  # noqa: E731
+    assert squares_are_finite(array(1.0, -2.0e6, 0.0))
+    assert squares_are_finite(array())
+    for odd in (np.inf, -np.inf, np.nan, np.finfo(dtype).max):
+        assert not squares_are_finite(array(1.0, odd))

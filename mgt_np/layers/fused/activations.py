@@ -2,7 +2,7 @@
 
 import math
 
-from mgt_np.arrays import in_blocks, normal_cdf, normal_cdf_float32
+from mgt_np.arrays import in_blocks, normal_cdf, normal_cdf_float32, squares_are_finite
 from mgt_np.layers.activations import gelu, sigmoid, silu
 
 FAR = 1e4  # beyond, F is 0 or 1 to the last digit: x F for this x instead of −∞ · 0
@@ -15,7 +15,7 @@ def normal_weight(xp, x):
 
 def normal_slope(xp, x, F):
     """Φ + x φ."""
-    x = xp.clip(x, -FAR, FAR)
+    x = near(xp, x)
     slope = x * x
     slope *= -0.5
     slope = xp.exp(slope)
@@ -28,7 +28,7 @@ def normal_slope(xp, x, F):
 def logistic_slope(xp, x, F):
     """σ + x σ(1 − σ)."""
     slope = 1.0 - F
-    slope *= xp.clip(x, -FAR, FAR)
+    slope *= near(xp, x)
     slope += 1.0
     slope *= F
     return slope
@@ -42,7 +42,12 @@ WEIGHTS = {
 
 def weighted(xp, x, F):
     """Return x F, and 0 at −∞."""
-    return xp.clip(x, -FAR, None) * F
+    return (x if squares_are_finite(x) else xp.clip(x, -FAR, None)) * F
+
+
+def near(xp, x):
+    """Return x, held to ±FAR where there is anything infinite or nearly so."""
+    return x if squares_are_finite(x) else xp.clip(x, -FAR, FAR)
 
 
 def _fuse(layer):

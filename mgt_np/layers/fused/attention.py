@@ -8,7 +8,7 @@ from mgt_np.arrays import (
     in_blocks,
     largest,
     minus_infinity_below,
-    on_host,
+    squares_are_finite,
     sum_of_columns,
     sum_of_features,
     sum_of_rows,
@@ -35,7 +35,7 @@ def forward(
         qkv += xp.concat(biases)
     qkv, spoilt = xp.reshape(qkv, (-1, n, W.shape[1])), None
     split = Heads(xp, n_heads, [W_q.shape[1], W_k.shape[1], W_v.shape[1]])
-    if causal and not (on_host(qkv) and bool(xp.isfinite(xp.sum(qkv)))):
+    if causal and not squares_are_finite(qkv):
         spoilt, rows, qkv = finite(xp, rows, qkv, split)
     pieces = Pieces(n, causal)
     attend = lambda qkv: attend_pieces(xp, qkv, split, pieces)  # noqa: E731
