@@ -98,18 +98,26 @@ def _outline(values, roles, readers):
 
 def _reader(kinds, roles):
     """Return what reads, of arguments of these types, all that is in their outline beside these."""
-    arrays, options_, others = [], [], []
+    arrays, boxes, options_, others = [], [], [], []
     for i, (kind, role) in enumerate(zip(kinds, roles, strict=True)):
         if role is _OPTION:
             (options_ if kind in _PLAIN else others).append(i)
         elif kind is np.ndarray:
             arrays.append(i)
-        elif kind in Box.types or (role is _ARRAY and kind not in _PLAIN):
+        elif kind in Box.types:
+            boxes.append(i)
+        elif role is _ARRAY and kind not in _PLAIN:
             others.append(i)
 
     def read(values):
         outline = [_LIKE(values[i]) for i in arrays]
         outline += [values[i] for i in options_]
+        for i in boxes:
+            value = values[i]._value
+            if type(value) is np.ndarray:
+                outline.append(_LIKE(value))
+            else:
+                _outline_array(values[i], outline)
         for i in others:
             if roles[i] is _OPTION:
                 outline.append(_said_by_numpy(values[i]))

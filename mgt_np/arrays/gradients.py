@@ -95,6 +95,8 @@ def _new_level():
 def _floating_leaves(params):
     leaves = leaves_of(params)
     for i, leaf in enumerate(leaves):
+        if type(leaf) is np.ndarray and leaf.dtype.kind == "f":
+            continue
         if isinstance(leaf, float):
             leaves[i] = np.asarray(leaf)
             continue

@@ -13,7 +13,7 @@ def leaves_with_paths(tree, path=""):
         yield path, tree
 
 
-_CONTAINERS = dict | list | tuple
+_CONTAINERS = (dict, list, tuple)
 
 
 def leaves_of(tree):
