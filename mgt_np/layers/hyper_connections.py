@@ -7,10 +7,7 @@ from .linear import linear
 from .normalization import layer_norm, rms_norm
 from .streams import mhc_read, mhc_update
 
-NORMS = {
-    "layer": layer_norm,
-    "rms": lambda X, gain, bias: rms_norm(X, gain, eps=0.0),
-}
+NORMS = {"layer": layer_norm, "rms": lambda X, gain, bias: rms_norm(X, gain, eps=0.0)}
 _STATIC = {"A_m": "n", "B": "n", "A_r": "n n"}
 _DYNAMIC = {"W_m": "d 1", "W_beta": "d 1", "W_r": "d n", "s_alpha": "number", "s_beta": "number"}
 _NORM = {"gain": "none | d", "bias": "none | d"}

@@ -56,10 +56,7 @@ def mgt_beta(
 
 @layer(d="features")
 def geometric_update(
-    x: "... d",
-    v: "... d",
-    beta: "number | #... 1 | #... d",
-    alpha: "number | 1 | d",
+    x: "... d", v: "... d", beta: "number | #... 1 | #... d", alpha: "number | 1 | d"
 ) -> "... d":
     """Return the state after a part of it is erased and the rectified output is written.
 

@@ -64,12 +64,7 @@ def normalisations(n_iters, *, order, start, eps, eps_form):
     axes = ORDERS[order] * n_iters
     if start == "softmax":
         axes = (ROWS, *(axes[1:] if order == "rows_columns" else axes))
-    return {
-        "axes": axes,
-        "softmax": start == "softmax",
-        "eps": eps,
-        "clamp": eps_form == "clamp",
-    }
+    return {"axes": axes, "softmax": start == "softmax", "eps": eps, "clamp": eps_form == "clamp"}
 
 
 @layer
