@@ -46,11 +46,7 @@ def gelu(x: "...", *, approximate: "'none' | 'tanh'" = "none") -> "...":
 
     The names of the two are PyTorch's. gelu(x) − gelu(−x) = x; 0 at −∞.
     """
-    return _relu_far_out(x, _gelu if approximate == "none" else _tanh_gelu)
-
-
-def _gelu(x):
-    return x * normal_cdf(x)
+    return _relu_far_out(x, _tanh_gelu if approximate == "tanh" else lambda x: x * normal_cdf(x))
 
 
 def _tanh_gelu(x):

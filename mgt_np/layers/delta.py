@@ -171,10 +171,8 @@ def delta_product(K: "... L d≥1", beta: "number | #... L") -> "... d d":
     L, d = K.shape[-2:]
     if d < L:
         halves = slice(L // 2), slice(L // 2, L)
-        alike = _is_number(beta) or beta.ndim == 0
-        early, late = (
-            delta_product(K[..., half, :], beta if alike else beta[..., half]) for half in halves
-        )
+        betas = [beta[..., half] if getattr(beta, "ndim", 0) else beta for half in halves]
+        early, late = (delta_product(K[..., h, :], b) for h, b in zip(halves, betas, strict=True))
         return xp.matmul(late, early)
     eye = {n: xp.eye(n, dtype=K.dtype, device=device(K)) for n in {L, d}}
     if L == 0:
@@ -186,9 +184,5 @@ def delta_product(K: "... L d≥1", beta: "number | #... L") -> "... d d":
 
 
 def _with_axes(xp, beta, n):
-    """β (...) as (..., 1 × n), to meet arrays with n more axes; a number as it is."""
-    return beta if _is_number(beta) else xp.reshape(beta, (*beta.shape, *(1,) * n))
-
-
-def _is_number(beta):
-    return isinstance(held(beta), int | float)
+    """β (...) as (..., 1 × n), to meet arrays with n more axes; one number as it is."""
+    return xp.reshape(beta, (*beta.shape, *(1,) * n)) if getattr(beta, "ndim", 0) else beta

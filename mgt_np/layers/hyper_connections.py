@@ -1,10 +1,10 @@
 """Hyper-connections (Zhu et al., 2409.19606): free coefficients between n residual streams."""
 
 from mgt_np.arrays import Parameters, array_namespace, layer
-from mgt_np.arrays.initial import constant
+from mgt_np.arrays.initial import constant, constants
 
 from .linear import linear
-from .normalization import layer_norm, rms_norm
+from .normalization import init_layer_norm, layer_norm, rms_norm
 from .streams import mhc_read, mhc_update
 
 NORMS = {"layer": layer_norm, "rms": lambda X, gain, bias: rms_norm(X, gain, eps=0.0)}
@@ -100,15 +100,7 @@ def init_hyper_connection(
     index = int(rng.integers(n)) if index is None else index % n
     identity = constant(0.0, (n, n), dtype)
     identity[range(n), range(n)] = 1.0
-    return {
-        "A_m": identity[index].copy(),
-        "B": constant(1.0, n, dtype),
-        "A_r": identity,
-        "W_m": constant(0.0, (d, 1), dtype),
-        "W_beta": constant(0.0, (d, 1), dtype),
-        "W_r": constant(0.0, (d, n), dtype),
-        "s_alpha": constant(scale, (), dtype),
-        "s_beta": constant(scale, (), dtype),
-        "gain": constant(1.0, d, dtype),
-        "bias": constant(0.0, d, dtype),
-    }
+    params = {"A_m": identity[index].copy(), "B": constant(1.0, n, dtype), "A_r": identity}
+    params |= constants(0.0, dtype, W_m=(d, 1), W_beta=(d, 1), W_r=(d, n))
+    params |= constants(scale, dtype, s_alpha=(), s_beta=())
+    return params | init_layer_norm(d, dtype=dtype)

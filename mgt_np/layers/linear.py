@@ -3,7 +3,7 @@
 import math
 
 from mgt_np.arrays import array_namespace, layer
-from mgt_np.arrays.initial import constant, normal
+from mgt_np.arrays.initial import constants, normals
 
 from .checks import as_indices, inside, out_of_range
 
@@ -30,8 +30,8 @@ def init_linear(
     dtype: "dtype" = "float64",
 ):
     """Return W (d_in, d_out) from N(0, scale²) and, unless `bias=False`, b = 0, as NumPy arrays."""
-    params = {"W": normal(rng, (d_in, d_out), scale, dtype)}
-    return params | {"b": constant(0.0, d_out, dtype)} if bias else params
+    params = normals(rng, scale, dtype, W=(d_in, d_out))
+    return params | constants(0.0, dtype, b=d_out) if bias else params
 
 
 def _tokens_in_range(tokens, E):

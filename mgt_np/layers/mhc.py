@@ -8,7 +8,7 @@ otherwise: `MHC_CONVENTIONS` has one row of choices for each.
 import math
 
 from mgt_np.arrays import Parameters, array_namespace, layer
-from mgt_np.arrays.initial import constant, normal
+from mgt_np.arrays.initial import constant, constants, normal
 
 from .mhc_conventions import CONVENTION, MHCConvention, convention_row
 from .streams import mhc_read, mhc_update
@@ -21,11 +21,8 @@ def _shapes(arguments):
 
 
 def _shapes_of_pre(arguments):
-    return {
-        name: shape
-        for name, shape in _shapes(arguments).items()
-        if name.endswith("_pre") or name == "gain"
-    }
+    shapes = _shapes(arguments).items()
+    return {name: shape for name, shape in shapes if name.endswith("_pre") or name == "gain"}
 
 
 @layer(n="streams", d="features")
@@ -169,7 +166,7 @@ def init_mhc_coefficients(
         f"phi_{part}": normal(child, (d if each else n * d, width), scale, dtype)
         for part, child, width in zip(PARTS, rngs, sizes, strict=True)
     }
-    return phi | b | {f"alpha_{part}": constant(alpha, (), dtype) for part in PARTS}
+    return phi | b | constants(alpha, dtype, alpha_pre=(), alpha_post=(), alpha_res=())
 
 
 def _initial_biases(row, n, b_res, dtype):

@@ -7,7 +7,7 @@ guess.
 """
 
 from mgt_np.arrays import array_namespace, layer
-from mgt_np.arrays.initial import constant, normal
+from mgt_np.arrays.initial import constants, normals
 
 from .activations import sigmoid
 from .linear import linear
@@ -55,8 +55,6 @@ def init_position_gated_projection(
     `d_position` is d unless given: W_g then has H/d of W_o's size. NumPy arrays. The paper's
     initial values could not be read; ours let gates differ between heads from the start.
     """
-    params = {
-        "W_o": normal(rng, (d, d), scale, dtype),
-        "W_g": normal(rng, (d if d_position is None else d_position, n_heads), scale, dtype),
-    }
-    return params | {"b_o": constant(0.0, d, dtype)} if bias else params
+    d_p = d if d_position is None else d_position
+    params = normals(rng, scale, dtype, W_o=(d, d), W_g=(d_p, n_heads))
+    return params | constants(0.0, dtype, b_o=d) if bias else params
