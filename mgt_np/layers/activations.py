@@ -70,9 +70,8 @@ def softmax(x: "...", *, axis: "int" = -1) -> "...":
 
         softmax(x)ᵢ = exp(xᵢ) / Σⱼ exp(xⱼ)
 
-    Computed from x − max x, which changes nothing and cannot overflow: adding a constant to all
-    scores gives the same weights. No scores have no weights; where all scores are −∞ each weight is
-    NaN.
+    Computed from x − max x, which cannot overflow: adding a constant to all scores changes nothing.
+    No scores have no weights; where all are −∞ each weight is NaN.
     Raises ValueError for an axis that x does not have.
     """
     xp = array_namespace(x)

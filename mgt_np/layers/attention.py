@@ -179,8 +179,8 @@ def _allowed_to_any_head(x, c, mask, causal):
 def _finite(allowed, queries, *keys):
     """Return which queries may attend to something not finite, and all tokens, those zero.
 
-    0 · ∞ is NaN, so a weight of 0 does not hide a value, nor a gradient of 0 a key. A query is
-    spoilt if it is not finite itself. Where all may meet, nothing is done.
+    0 · ∞ is NaN, so a weight of 0 does not hide a value, nor a gradient of 0 a key. A query that is
+    not finite is spoilt itself. Where all may meet, nothing is done.
     """
     if allowed is None:
         return None, queries, *keys

@@ -160,10 +160,9 @@ def delta_product(K: "... L d≥1", beta: "number | #... L") -> "... d d":
         A_L ⋯ A_1 = I − KᵀT K,    T = (I + diag(β) tril(KKᵀ, −1))⁻¹ diag(β)
 
     in compact WY form (Bischof & Van Loan 1987; Schreiber & Van Loan 1989, for reflections). The
-    rows of K are k_1 … k_L, of unit length. One triangular system of size L and two matrix products
-    instead of L products of d × d; more than d factors are multiplied in halves, which costs less
-    and keeps the systems small. L = 0 gives the identity, L = 1 `delta_operator`; orthonormal k
-    with β = 1 give the projection on their complement.
+    rows of K are k_1 … k_L, of unit length. More than d factors are multiplied in halves, which
+    costs less and keeps the systems small. L = 0 gives the identity, L = 1 `delta_operator`;
+    orthonormal k with β = 1 give the projection on their complement.
     For 0 ≤ β ≤ 2 nothing grows and 200 factors are right to 1e-12; for larger |1 − β| along nearly
     parallel k the system is ill-conditioned, and only multiplying one by one keeps the digits.
     """

@@ -36,9 +36,8 @@ def hyper_connection(
     F: (..., d) → (..., d). Note the transpose: stream i becomes Σⱼ 𝒜_rⱼᵢ Hⱼ. The initial parameters
     give every stream the plain residual Hᵢ + F(h₀) exactly.
     """
-    H_pre, H_post, H_res = hyper_connection_coefficients(
-        X, params, dynamic=dynamic, norm=norm, tanh=tanh
-    )
+    options = {"dynamic": dynamic, "norm": norm, "tanh": tanh}
+    H_pre, H_post, H_res = hyper_connection_coefficients(X, params, **options)
     return mhc_update(X, sublayer(mhc_read(X, H_pre)), H_post, H_res)
 
 
@@ -71,13 +70,9 @@ def hyper_connection_coefficients(
     W_m, W_beta, W_r, s_alpha, s_beta = (params[name] for name in _DYNAMIC)
     normed = NORMS[norm](X, params.get("gain"), params.get("bias"))
     z = linear(normed, xp.concat([W_m, W_beta, W_r], axis=1))
-    if tanh:
-        z = xp.tanh(z)
-    return (
-        s_alpha * z[..., 0] + A_m,
-        s_beta * z[..., 1] + B,
-        xp.matrix_transpose(s_alpha * z[..., 2:] + A_r),
-    )
+    z = xp.tanh(z) if tanh else z
+    H_pre, H_post = s_alpha * z[..., 0] + A_m, s_beta * z[..., 1] + B
+    return H_pre, H_post, xp.matrix_transpose(s_alpha * z[..., 2:] + A_r)
 
 
 @layer

@@ -55,13 +55,10 @@ def mhc_coefficients(
 
 
 def _static(X, b_pre, b_post, b_res, *, row):
-    xp, leading, n = array_namespace(X, b_pre, b_post, b_res), X.shape[:-2], X.shape[-2]
-    H_res = row.mix(xp.reshape(b_res, (-1,)), n)
-    return (
-        xp.broadcast_to(row.pre_gate(b_pre), (*leading, n)),
-        xp.broadcast_to(row.post_gate(b_post), (*leading, n)),
-        xp.broadcast_to(H_res, (*leading, n, n)),
-    )
+    xp = array_namespace(X, b_pre, b_post, b_res)
+    H_res = row.mix(xp.reshape(b_res, (-1,)), X.shape[-2])
+    of_all = row.pre_gate(b_pre), row.post_gate(b_post), H_res
+    return tuple(xp.broadcast_to(H, (*X.shape[:-2], *H.shape)) for H in of_all)
 
 
 @layer
@@ -145,13 +142,11 @@ def init_mhc_coefficients(
     residual of one stream: b_pre = −log(n − 1), so that sigmoids read the mean of the streams, and
     b_post = 0, so that 2σ writes the whole output to each (a softmax writes 1/n). `b_res` stands on
     the diagonal of b_res (on the identity, with permutations), times the temperature, 0 beside it.
-    With 6 and n = 4 a stream gives away 0.7 % of itself in each layer and holds two thirds of its
-    own after 60; with 0 all are mixed at once, as transformers and Megatron-LM start (b = 0, H_pre
-    = ½, H_post = 1, H_res = 1/n); and where H_res is the identity to the last digit it never
-    learns: tokenbender's own start, −8 beside the diagonal at temperature 0.05, has gradients of
-    1e-67. φ is drawn from N(0, scale²), and where there is none N(0, alpha²) is added to b_pre and
-    b_post: n equal streams would stay equal. The norm's gain is left out, since φ holds it.
-    For n = 1, H_pre = H_post = 1.
+    With 6 and n = 4 a stream gives away 0.7 % of itself in each layer; with 0 all are mixed at once,
+    as transformers and Megatron-LM start (b = 0); and where H_res is the identity to the last digit
+    it never learns: tokenbender's own start has gradients of 1e-67. φ is drawn from N(0, scale²),
+    and where there is none N(0, alpha²) is added to b_pre and b_post: n equal streams would stay
+    equal. The norm's gain is left out, since φ holds it. For n = 1, H_pre = H_post = 1.
     """
     row = convention_row(convention)
     rngs = rng.spawn(3)
@@ -176,8 +171,5 @@ def _initial_biases(row, n, b_res, dtype):
     logits_res[:: n_mixtures if permutations else n + 1] = b_res * row.temperature
     # σ(40) is 1 to the last digit
     b_pre = 0.0 if row.pre == "softmax" else 40.0 if n == 1 else -math.log(n - 1)
-    return {
-        "b_pre": constant(b_pre, n, dtype),
-        "b_post": constant(0.0, n, dtype),
-        "b_res": logits_res if permutations else logits_res.reshape(n, n),
-    }
+    b = constants(b_pre, dtype, b_pre=n) | constants(0.0, dtype, b_post=n)
+    return b | {"b_res": logits_res if permutations else logits_res.reshape(n, n)}

@@ -28,8 +28,7 @@ def position_gated_projection(
     z has its heads in contiguous blocks, as `multi_head_attention` joins them. W_g = 0 gives
     z W_o/2 + b_o. W_g has d_p H numbers to the H d_k d of W_o: H/d of them for d_p = H d_k.
     It does not make the heads recoverable from the sum: every token has heads of its own, and its
-    gates, all positive, leave the rank of diag(g) W_o where it was (`head_null_space`). Were a head
-    the same at n ≥ H positions, gates that differ would tell it.
+    gates, all positive, leave the rank of diag(g) W_o where it was (`head_null_space`).
     """
     xp = array_namespace(z, positions, W_o, W_g)
     gates = sigmoid(linear(positions, W_g))
