@@ -213,17 +213,15 @@ def init_short_convolution(
 ):
     """Return a kernel (*channels, size) for `short_convolution`, as a NumPy array.
 
-    `channels` is d, or (d, d_v). `start` is "identity" for 1 at s = 0 and 0 elsewhere, as the paper
-    of July 2026 has it; "normal" for N(0, (0.5/√d)²), which is what the kernels of compressors and
-    of the read-out start from in the authors' code, since the model's initialisation overwrites
-    every weight of two axes or more; or "uniform" for U(−1/√size, 1/√size), what their modules draw
-    by themselves before that. The code sets EC's kernel alone back to the identity.
+    `channels` is d, or (d, d_v). `start` is "identity" for 1 at s = 0 and 0 elsewhere (the paper of
+    July 2026; EC alone in the authors' code), "normal" for N(0, (0.5/√d)²) (compressors and
+    read-out in their code, since the model's initialisation overwrites every weight of two axes or
+    more) or "uniform" for U(−1/√size, 1/√size) (what their modules draw before that).
     """
-    shape = (*channels, size)
+    shape, bound = (*channels, size), 1.0 / math.sqrt(size)
     if start == "normal":
         return {"kernel": normal(rng, shape, 0.5 / math.sqrt(channels[0]), dtype)}
     if start == "uniform":
-        bound = 1.0 / math.sqrt(size)
         return {"kernel": rng.uniform(-bound, bound, shape).astype(dtype)}
     kernel = constant(0.0, shape, dtype)
     kernel[..., 0] = 1.0

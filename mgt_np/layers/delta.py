@@ -148,9 +148,7 @@ def delta_regime(beta: "number | ...", *, atol: "float ≥ 0" = 1e-6):
     for value, name in ((0.0, "identity"), (1.0, "projection"), (2.0, "reflection")):
         if abs(beta - value) <= atol:
             return name
-    if beta < 0.0:
-        return "amplification"
-    return "contraction" if beta < 2.0 else "overreflection"
+    return "amplification" if beta < 0.0 else "contraction" if beta < 2.0 else "overreflection"
 
 
 @layer(L="factors", d="features")

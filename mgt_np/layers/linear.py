@@ -43,8 +43,7 @@ def embedding(tokens: "int ...", E: "vocab≥1 d") -> "... d":
     """Return the vector of each token: row t of E for token t in [0, vocab).
 
     It is the one-hot encoding of the tokens times E.
-    Raises ValueError for a token out of range; where E is not on the host such a token's vector is
-    NaN instead.
+    Raises ValueError for a token out of range; where E is not on the host its vector is NaN.
     """
     xp, plain = array_namespace(E), array_namespace(tokens)
     tokens, outside = inside(as_indices(tokens), E.shape[0])

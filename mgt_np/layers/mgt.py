@@ -31,10 +31,8 @@ def tangent_gate(
 
 def _one_beta(W_beta, b_beta, **_):
     """Hold b_β to the width of W_β: one β a token, or one a channel."""
-    if W_beta.shape[-1] != b_beta.shape[-1]:
-        widths = W_beta.shape[-1], b_beta.shape[-1]
-        return "expected b_beta as wide as W_beta, {}, got {}".format(*widths)
-    return None
+    wide, got = W_beta.shape[-1], b_beta.shape[-1]
+    return None if got == wide else f"expected b_beta as wide as W_beta, {wide}, got {got}"
 
 
 @layer(requires=_one_beta, d="features")

@@ -142,11 +142,12 @@ def init_mhc_coefficients(
     residual of one stream: b_pre = −log(n − 1), so that sigmoids read the mean of the streams, and
     b_post = 0, so that 2σ writes the whole output to each (a softmax writes 1/n). `b_res` stands on
     the diagonal of b_res (on the identity, with permutations), times the temperature, 0 beside it.
-    With 6 and n = 4 a stream gives away 0.7 % of itself in each layer; with 0 all are mixed at once,
-    as transformers and Megatron-LM start (b = 0); and where H_res is the identity to the last digit
-    it never learns: tokenbender's own start has gradients of 1e-67. φ is drawn from N(0, scale²),
-    and where there is none N(0, alpha²) is added to b_pre and b_post: n equal streams would stay
-    equal. The norm's gain is left out, since φ holds it. For n = 1, H_pre = H_post = 1.
+    With 6 and n = 4 a stream gives away 0.7 % of itself in each layer; with 0 all are mixed at
+    once, as transformers and Megatron-LM start (b = 0); and where H_res is the identity to the last
+    digit it never learns: tokenbender's own start, −8 beside the diagonal at temperature 0.05, has
+    gradients of 1e-67. φ is drawn from N(0, scale²), and where there is none N(0, alpha²) is added
+    to b_pre and b_post: n equal streams would stay equal. The norm's gain is left out, since φ
+    holds it. For n = 1, H_pre = H_post = 1.
     """
     row = convention_row(convention)
     rngs = rng.spawn(3)
