@@ -45,9 +45,9 @@ def mhc_coefficients(
     Static coefficients, b alone, have conventions of their own: "static" is the paper's.
     Where each stream is projected alone, d stands for n·d, and stream j gives entry j of H̃_pre and
     H̃_post and row j of H̃_res: by columns of its own, (d, n) and (d, n·n), or by columns that all
-    streams share, (d, 1) and (d, n). With permutations phi_res is (n·d, n!) and b_res (n!). A
-    transposed H_res has its logits as the implementation has them: before the transposition.
-    n = 1 gives H_res = 1, the plain residual.
+    streams share, (d, 1) and (d, n). With permutations phi_res is (n·d, n!) and b_res (n!), for a
+    circulant (n·d, n) and (n). A transposed H_res has its logits as the implementation has them:
+    before the transposition. n = 1 gives H_res = 1, the plain residual.
     """
     row = convention_row(convention, n_iters)
     coefficients = _static if row.projection == "static" else dynamic_coefficients
@@ -141,7 +141,7 @@ def init_mhc_coefficients(
     α = 0.01 is the paper's, which gives no values for φ and b. Ours start close to the plain
     residual of one stream: b_pre = −log(n − 1), so that sigmoids read the mean of the streams, and
     b_post = 0, so that 2σ writes the whole output to each (a softmax writes 1/n). `b_res` stands on
-    the diagonal of b_res (on the identity, with permutations), times the temperature, 0 beside it.
+    the diagonal of b_res (or is the identity's own logit), times the temperature, 0 beside it.
     With 6 and n = 4 a stream gives away 0.7 % of itself in each layer; with 0 all are mixed at
     once, as transformers and Megatron-LM start (b = 0); and where H_res is the identity to the last
     digit it never learns: tokenbender's own start, −8 beside the diagonal at temperature 0.05, has
@@ -166,11 +166,11 @@ def init_mhc_coefficients(
 
 
 def _initial_biases(row, n, b_res, dtype):
-    permutations = row.mixing == "permutations"
-    n_mixtures = math.factorial(n) if permutations else n * n
-    logits_res = constant(0.0, n_mixtures, dtype)
-    logits_res[:: n_mixtures if permutations else n + 1] = b_res * row.temperature
+    entries = row.mixing == "sinkhorn"  # or weights, the identity's first
+    n_mixtures = math.factorial(n) if row.mixing == "permutations" else n
+    logits_res = constant(0.0, (n, n) if entries else n_mixtures, dtype)
+    logits_res[(range(n), range(n)) if entries else 0] = b_res * row.temperature
     # σ(40) is 1 to the last digit
     b_pre = 0.0 if row.pre == "softmax" else 40.0 if n == 1 else -math.log(n - 1)
     b = constants(b_pre, dtype, b_pre=n) | constants(0.0, dtype, b_post=n)
-    return b | {"b_res": logits_res if permutations else logits_res.reshape(n, n)}
+    return b | {"b_res": logits_res}
