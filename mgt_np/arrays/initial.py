@@ -25,6 +25,16 @@ def constant(value, shape=(), dtype="float64"):
     return np.full(shape, value, dtype=dtype)
 
 
+def normals(rng, scale, dtype, **shapes):
+    """Draw a weight matrix for each name and shape, one after the other."""
+    return {name: normal(rng, shape, scale, dtype) for name, shape in shapes.items()}
+
+
+def constants(value, dtype, **shapes):
+    """Return an array filled with `value` for each name and shape."""
+    return {name: constant(value, shape, dtype) for name, shape in shapes.items()}
+
+
 class ZeroGenerator(np.random.Generator):
     """A generator that draws nothing: every number is 0, and its children are itself.
 

@@ -1,6 +1,8 @@
 """The equations: pure functions of arrays, one family a file, `init_<layer>` beside each."""
 
-from . import fused  # noqa: F401 - gives the layers their fused forms
+# ruff: noqa: F401 - what is imported is what `__all__` lists
+
+from . import fused  # gives the layers their fused forms
 from .activations import gelu, relu, sigmoid, silu, softmax
 from .attention import (
     attention_weights,
@@ -45,12 +47,7 @@ from .hyper_connections import (
 from .linear import embedding, init_linear, linear
 from .loss import cross_entropy
 from .mgt import geometric_update, init_mgt_residual, mgt_beta, mgt_residual, tangent_gate
-from .mhc import (
-    init_mhc_coefficients,
-    mhc_coefficients,
-    mhc_connection,
-    mhc_read_coefficients,
-)
+from .mhc import init_mhc_coefficients, mhc_coefficients, mhc_connection, mhc_read_coefficients
 from .mhc_conventions import MHC_CONVENTIONS, MHCConvention
 from .normalization import init_layer_norm, init_rms_norm, layer_norm, rms_norm
 from .position_gate import init_position_gated_projection, position_gated_projection
@@ -66,79 +63,4 @@ from .spectral import (
 from .streams import expand_streams, mhc_read, mhc_update, reduce_streams
 from .tangent import projected_update, sphere_tangent, tangent_projection
 
-__all__ = [
-    "MHC_CONVENTIONS",
-    "MHCConvention",
-    "attention_weights",
-    "birkhoff",
-    "compress_channels",
-    "compress_tokens",
-    "convolve_and_compress_channels",
-    "cross_entropy",
-    "deep_delta_coefficients",
-    "deep_delta_expanded",
-    "deep_delta_residual",
-    "delta_apply",
-    "delta_determinant",
-    "delta_eigenvalues",
-    "delta_gate",
-    "delta_operator",
-    "delta_product",
-    "delta_regime",
-    "delta_rule",
-    "delta_singular_values",
-    "delta_update",
-    "embedding",
-    "expand_streams",
-    "feed_forward",
-    "gap_free_attention",
-    "gap_free_attention_weights",
-    "gelu",
-    "geometric_update",
-    "hyper_connection",
-    "hyper_connection_coefficients",
-    "init_compress_channels",
-    "init_compress_tokens",
-    "init_deep_delta_expanded",
-    "init_deep_delta_residual",
-    "init_delta_gate",
-    "init_feed_forward",
-    "init_hyper_connection",
-    "init_layer_norm",
-    "init_linear",
-    "init_mgt_residual",
-    "init_mhc_coefficients",
-    "init_multi_head_attention",
-    "init_position_gated_projection",
-    "init_rms_norm",
-    "init_short_convolution",
-    "layer_norm",
-    "linear",
-    "mgt_beta",
-    "mgt_residual",
-    "mhc_coefficients",
-    "mhc_connection",
-    "mhc_read",
-    "mhc_read_coefficients",
-    "mhc_update",
-    "multi_head_attention",
-    "position_gated_projection",
-    "power_iteration",
-    "projected_update",
-    "reduce_streams",
-    "relu",
-    "rms_norm",
-    "rotary_embedding",
-    "scaled_dot_product_attention",
-    "short_convolution",
-    "sigma_reparam",
-    "sigmoid",
-    "silu",
-    "sinkhorn",
-    "softmax",
-    "spectral_norm",
-    "sphere_tangent",
-    "tangent_gate",
-    "tangent_projection",
-    "unit_direction",
-]
+__all__ = sorted(name for name, value in vars().items() if callable(value) or name.isupper())

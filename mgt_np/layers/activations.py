@@ -46,11 +46,7 @@ def gelu(x: "...", *, approximate: "'none' | 'tanh'" = "none") -> "...":
 
     The names of the two are PyTorch's. gelu(x) − gelu(−x) = x; 0 at −∞.
     """
-    return _relu_far_out(x, _gelu if approximate == "none" else _tanh_gelu)
-
-
-def _gelu(x):
-    return x * normal_cdf(x)
+    return _relu_far_out(x, _tanh_gelu if approximate == "tanh" else lambda x: x * normal_cdf(x))
 
 
 def _tanh_gelu(x):
@@ -74,9 +70,8 @@ def softmax(x: "...", *, axis: "int" = -1) -> "...":
 
         softmax(x)ᵢ = exp(xᵢ) / Σⱼ exp(xⱼ)
 
-    Computed from x − max x, which changes nothing and cannot overflow: adding a constant to all
-    scores gives the same weights. No scores have no weights; where all scores are −∞ each weight is
-    NaN.
+    Computed from x − max x, which cannot overflow: adding a constant to all scores changes nothing.
+    No scores have no weights; where all are −∞ each weight is NaN.
     Raises ValueError for an axis that x does not have.
     """
     xp = array_namespace(x)

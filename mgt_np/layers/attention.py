@@ -3,7 +3,7 @@
 import math
 
 from mgt_np.arrays import array_namespace, device, layer
-from mgt_np.arrays.initial import constant, normal
+from mgt_np.arrays.initial import constants, normals
 
 from .activations import softmax
 from .linear import linear
@@ -127,12 +127,9 @@ def init_multi_head_attention(
 
     Shapes: (d, d), with d_context rows in W_k and W_v if given. NumPy arrays.
     """
-    d_context = d if d_context is None else d_context
-    rows = {"q": d, "k": d_context, "v": d_context, "o": d}
-    params = {f"W_{name}": normal(rng, (n, d), scale, dtype) for name, n in rows.items()}
-    if bias:
-        params |= {f"b_{name}": constant(0.0, d, dtype) for name in rows}
-    return params
+    d_c = d if d_context is None else d_context
+    params = normals(rng, scale, dtype, W_q=(d, d), W_k=(d_c, d), W_v=(d_c, d), W_o=(d, d))
+    return params | constants(0.0, dtype, b_q=d, b_k=d, b_v=d, b_o=d) if bias else params
 
 
 def _with_heads(mask, x):
@@ -182,20 +179,17 @@ def _allowed_to_any_head(x, c, mask, causal):
 def _finite(allowed, queries, *keys):
     """Return which queries may attend to something not finite, and all tokens, those zero.
 
-    0 · ∞ is NaN, so a weight of 0 does not hide a value, nor a gradient of 0 a key. A query is
-    spoilt if it is not finite itself. Where all may meet, nothing is done.
+    0 · ∞ is NaN, so a weight of 0 does not hide a value, nor a gradient of 0 a key. A query that is
+    not finite is spoilt itself. Where all may meet, nothing is done.
     """
     if allowed is None:
         return None, queries, *keys
     xp = array_namespace(queries, *keys)
-    bad_queries, *bad_keys = (_not_finite(x) for x in (queries, *keys))
-    spoilt = bad_queries
-    for bad in bad_keys:
-        seen = xp.logical_and(allowed, xp.matrix_transpose(bad))
+    spoilt, *bad_keys = bad = [_not_finite(x) for x in (queries, *keys)]
+    for tokens in bad_keys:
+        seen = xp.logical_and(allowed, xp.matrix_transpose(tokens))
         spoilt = xp.logical_or(spoilt, xp.any(seen, axis=-1, keepdims=True))
-    clean = [xp.where(bad_queries, 0.0, queries)]
-    clean += [xp.where(bad, 0.0, x) for bad, x in zip(bad_keys, keys, strict=True)]
-    return spoilt, *clean
+    return spoilt, *map(xp.where, bad, [0.0] * len(bad), (queries, *keys))
 
 
 def _not_finite(x):

@@ -9,7 +9,7 @@ yifanzhang-pro/deep-delta-learning, 2b55f25.
 import math
 
 from mgt_np.arrays import Choice, array_namespace, device, layer
-from mgt_np.arrays.initial import constant, normal
+from mgt_np.arrays.initial import constant, constants, normal, normals
 from mgt_np.arrays.options import parse
 
 from .activations import sigmoid
@@ -25,12 +25,10 @@ VALUES = {
 
 def _gate_of_the_context(context, W_beta, W_hidden, b_hidden, **_):
     """W_β meets the hidden layer, which the signature says, or else the context."""
-    if W_hidden is not None:
-        return None
-    if b_hidden is not None:
-        return "expected W_hidden beside b_hidden, got None"
     d, rows = context.shape[-1], W_beta.shape[0]
-    if rows != d:
+    if W_hidden is None and b_hidden is not None:
+        return "expected W_hidden beside b_hidden, got None"
+    if W_hidden is None and rows != d:
         return f"expected W_beta with a row for each of the {d} features of context, got {rows}"
     return None
 
@@ -159,9 +157,7 @@ def deep_delta_expanded(
     k, beta, v = deep_delta_coefficients(k, *weights, **reads, eps=eps, placement=placement)
     if erase:
         return delta_update(X, k, v, beta)
-    xp = array_namespace(X, k, beta, v)
-    step = xp.expand_dims(beta, axis=-1) * k
-    return X + xp.expand_dims(step, axis=-1) * xp.expand_dims(v, axis=-2)
+    return X + delta_update(array_namespace(X).zeros_like(X), k, v, beta)
 
 
 def _same_channels(x, kernel, **_):
@@ -217,17 +213,15 @@ def init_short_convolution(
 ):
     """Return a kernel (*channels, size) for `short_convolution`, as a NumPy array.
 
-    `channels` is d, or (d, d_v). `start` is "identity" for 1 at s = 0 and 0 elsewhere, as the paper
-    of July 2026 has it; "normal" for N(0, (0.5/√d)²), which is what the kernels of compressors and
-    of the read-out start from in the authors' code, since the model's initialisation overwrites
-    every weight of two axes or more; or "uniform" for U(−1/√size, 1/√size), what their modules draw
-    by themselves before that. The code sets EC's kernel alone back to the identity.
+    `channels` is d, or (d, d_v). `start` is "identity" for 1 at s = 0 and 0 elsewhere (the paper of
+    July 2026; EC alone in the authors' code), "normal" for N(0, (0.5/√d)²) (compressors and
+    read-out in their code, since the model's initialisation overwrites every weight of two axes or
+    more) or "uniform" for U(−1/√size, 1/√size) (what their modules draw before that).
     """
-    shape = (*channels, size)
+    shape, bound = (*channels, size), 1.0 / math.sqrt(size)
     if start == "normal":
         return {"kernel": normal(rng, shape, 0.5 / math.sqrt(channels[0]), dtype)}
     if start == "uniform":
-        bound = 1.0 / math.sqrt(size)
         return {"kernel": rng.uniform(-bound, bound, shape).astype(dtype)}
     kernel = constant(0.0, shape, dtype)
     kernel[..., 0] = 1.0
@@ -268,12 +262,10 @@ def convolve_and_compress_channels(X: "... d d_v", kernel: "d S≥1", w: "d_v") 
     """
     xp = array_namespace(X, kernel, w)
     d_v, S = w.shape[0], kernel.shape[1]
-    before, behind = (
-        xp.zeros((n,), dtype=w.dtype, device=device(w)) for n in (S // 2, (S - 1) // 2)
-    )
-    padded = xp.concat([before, w, behind])
-    shifted = [xp.expand_dims(padded[S - 1 - m : S - 1 - m + d_v], axis=0) for m in range(S)]
-    return compress_channels(X, xp.matmul(kernel, xp.concat(shifted, axis=0)))
+    zeros = xp.zeros((S,), dtype=w.dtype, device=device(w))
+    padded = xp.concat([zeros[: S // 2], w, zeros[: (S - 1) // 2]])
+    shifted = xp.stack([padded[S - 1 - m : S - 1 - m + d_v] for m in range(S)])
+    return compress_channels(X, xp.matmul(kernel, shifted))
 
 
 @layer(d="features", d_v="channels", N="tokens", S="taps")
@@ -323,13 +315,11 @@ def init_delta_gate(
     for one layer (the code's default; its two-layer gate has 128).
     """
     half = min(max(beta_init / 2.0, 1e-6), 1.0 - 1e-6)
-    params = {
-        "W_beta": normal(rng, (hidden or d, 1), scale, dtype),
-        "b_beta": constant(math.log(half / (1.0 - half)), 1, dtype),
-    }
+    params = normals(rng, scale, dtype, W_beta=(hidden or d, 1))
+    params |= constants(math.log(half / (1.0 - half)), dtype, b_beta=1)
     if hidden:
-        params["W_hidden"] = normal(rng, (d, hidden), scale, dtype)
-        params["b_hidden"] = constant(0.0, hidden, dtype)
+        params |= normals(rng, scale, dtype, W_hidden=(d, hidden))
+        params |= constants(0.0, dtype, b_hidden=hidden)
     return params
 
 
@@ -347,8 +337,8 @@ def init_deep_delta_residual(
 
     Those of `init_deep_delta_expanded` for d_v = 1.
     """
-    gate = {"beta_init": beta_init, "hidden": hidden, "scale": scale, "dtype": dtype}
-    return init_deep_delta_expanded(rng, d, 1, **gate)
+    options = {"beta_init": beta_init, "hidden": hidden, "scale": scale, "dtype": dtype}
+    return init_deep_delta_expanded(rng, d, 1, **options)
 
 
 @layer
@@ -368,6 +358,6 @@ def init_deep_delta_expanded(
     ours: the authors' code has 0.5/√d. b_v = 0 is ours too: the paper's v has no bias, the code's
     is drawn from U(−1/√d, 1/√d), the default of `torch.nn.Linear`.
     """
-    value = {"W_v": normal(rng, (d, d_v), scale, dtype), "b_v": constant(0.0, d_v, dtype)}
+    value = normals(rng, scale, dtype, W_v=(d, d_v)) | constants(0.0, dtype, b_v=d_v)
     gate = init_delta_gate(rng, d, beta_init=beta_init, hidden=hidden, scale=scale, dtype=dtype)
     return value | gate

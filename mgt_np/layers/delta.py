@@ -148,9 +148,7 @@ def delta_regime(beta: "number | ...", *, atol: "float ≥ 0" = 1e-6):
     for value, name in ((0.0, "identity"), (1.0, "projection"), (2.0, "reflection")):
         if abs(beta - value) <= atol:
             return name
-    if beta < 0.0:
-        return "amplification"
-    return "contraction" if beta < 2.0 else "overreflection"
+    return "amplification" if beta < 0.0 else "contraction" if beta < 2.0 else "overreflection"
 
 
 @layer(L="factors", d="features")
@@ -160,10 +158,9 @@ def delta_product(K: "... L d≥1", beta: "number | #... L") -> "... d d":
         A_L ⋯ A_1 = I − KᵀT K,    T = (I + diag(β) tril(KKᵀ, −1))⁻¹ diag(β)
 
     in compact WY form (Bischof & Van Loan 1987; Schreiber & Van Loan 1989, for reflections). The
-    rows of K are k_1 … k_L, of unit length. One triangular system of size L and two matrix products
-    instead of L products of d × d; more than d factors are multiplied in halves, which costs less
-    and keeps the systems small. L = 0 gives the identity, L = 1 `delta_operator`; orthonormal k
-    with β = 1 give the projection on their complement.
+    rows of K are k_1 … k_L, of unit length. More than d factors are multiplied in halves, which
+    costs less and keeps the systems small. L = 0 gives the identity, L = 1 `delta_operator`;
+    orthonormal k with β = 1 give the projection on their complement.
     For 0 ≤ β ≤ 2 nothing grows and 200 factors are right to 1e-12; for larger |1 − β| along nearly
     parallel k the system is ill-conditioned, and only multiplying one by one keeps the digits.
     """
@@ -171,10 +168,8 @@ def delta_product(K: "... L d≥1", beta: "number | #... L") -> "... d d":
     L, d = K.shape[-2:]
     if d < L:
         halves = slice(L // 2), slice(L // 2, L)
-        alike = _is_number(beta) or beta.ndim == 0
-        early, late = (
-            delta_product(K[..., half, :], beta if alike else beta[..., half]) for half in halves
-        )
+        betas = [beta[..., half] if getattr(beta, "ndim", 0) else beta for half in halves]
+        early, late = (delta_product(K[..., h, :], b) for h, b in zip(halves, betas, strict=True))
         return xp.matmul(late, early)
     eye = {n: xp.eye(n, dtype=K.dtype, device=device(K)) for n in {L, d}}
     if L == 0:
@@ -186,9 +181,5 @@ def delta_product(K: "... L d≥1", beta: "number | #... L") -> "... d d":
 
 
 def _with_axes(xp, beta, n):
-    """β (...) as (..., 1 × n), to meet arrays with n more axes; a number as it is."""
-    return beta if _is_number(beta) else xp.reshape(beta, (*beta.shape, *(1,) * n))
-
-
-def _is_number(beta):
-    return isinstance(held(beta), int | float)
+    """β (...) as (..., 1 × n), to meet arrays with n more axes; one number as it is."""
+    return xp.reshape(beta, (*beta.shape, *(1,) * n)) if getattr(beta, "ndim", 0) else beta

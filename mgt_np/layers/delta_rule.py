@@ -123,14 +123,12 @@ def _within_chunks(xp, Q, K, V, b, log_alpha, n):
     K_in, K_out, kept = K, K, None
     if log_alpha is not None:
         gamma, ratio = _decays(xp, log_alpha)
-        gamma, kept = xp.expand_dims(gamma, axis=-1), gamma[..., -1:]
+        gamma = xp.expand_dims(gamma, axis=-1)
         ratio = xp.repeat(ratio, n, axis=-1)  # a column for each step
         earlier, read = earlier * xp.repeat(ratio, n, axis=-2), read * ratio
-        K_in, K_out = (
-            K * xp.repeat(gamma, n, axis=-2),
-            K * xp.expand_dims(ratio[..., -1, :], axis=-1),
-        )
-        Q, kept = Q * gamma, xp.expand_dims(kept, axis=-1)
+        K_in = K * xp.repeat(gamma, n, axis=-2)
+        K_out = K * xp.expand_dims(ratio[..., -1, :], axis=-1)
+        Q, kept = Q * gamma, gamma[..., -1:, :]
     eye = xp.eye(n_steps, dtype=K.dtype, device=device(K))
     T = xp.linalg.solve(xp.add(eye, b * earlier), xp.multiply(eye, xp.matrix_transpose(b)))
     return xp.matmul(T, V), xp.matmul(T, K_in), Q, xp.matrix_transpose(K_out), read, kept

@@ -1,7 +1,7 @@
 """The feed-forward sub-layer."""
 
 from mgt_np.arrays import Choice, layer
-from mgt_np.arrays.initial import constant, normal
+from mgt_np.arrays.initial import constants, normals
 
 from .activations import ACTIVATIONS
 from .linear import linear
@@ -40,10 +40,5 @@ def init_feed_forward(
     dtype: "dtype" = "float64",
 ):
     """Return W_1 (d, d_ff), W_2 (d_ff, d) from N(0, scale²), and zero biases if wanted."""
-    params = {
-        "W_1": normal(rng, (d, d_ff), scale, dtype),
-        "W_2": normal(rng, (d_ff, d), scale, dtype),
-    }
-    if bias:
-        params |= {"b_1": constant(0.0, d_ff, dtype), "b_2": constant(0.0, d, dtype)}
-    return params
+    params = normals(rng, scale, dtype, W_1=(d, d_ff), W_2=(d_ff, d))
+    return params | constants(0.0, dtype, b_1=d_ff, b_2=d) if bias else params

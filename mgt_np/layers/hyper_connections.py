@@ -1,16 +1,13 @@
 """Hyper-connections (Zhu et al., 2409.19606): free coefficients between n residual streams."""
 
 from mgt_np.arrays import Parameters, array_namespace, layer
-from mgt_np.arrays.initial import constant
+from mgt_np.arrays.initial import constant, constants
 
 from .linear import linear
-from .normalization import layer_norm, rms_norm
+from .normalization import init_layer_norm, layer_norm, rms_norm
 from .streams import mhc_read, mhc_update
 
-NORMS = {
-    "layer": layer_norm,
-    "rms": lambda X, gain, bias: rms_norm(X, gain, eps=0.0),
-}
+NORMS = {"layer": layer_norm, "rms": lambda X, gain, bias: rms_norm(X, gain, eps=0.0)}
 _STATIC = {"A_m": "n", "B": "n", "A_r": "n n"}
 _DYNAMIC = {"W_m": "d 1", "W_beta": "d 1", "W_r": "d n", "s_alpha": "number", "s_beta": "number"}
 _NORM = {"gain": "none | d", "bias": "none | d"}
@@ -39,9 +36,8 @@ def hyper_connection(
     F: (..., d) → (..., d). Note the transpose: stream i becomes Σⱼ 𝒜_rⱼᵢ Hⱼ. The initial parameters
     give every stream the plain residual Hᵢ + F(h₀) exactly.
     """
-    H_pre, H_post, H_res = hyper_connection_coefficients(
-        X, params, dynamic=dynamic, norm=norm, tanh=tanh
-    )
+    options = {"dynamic": dynamic, "norm": norm, "tanh": tanh}
+    H_pre, H_post, H_res = hyper_connection_coefficients(X, params, **options)
     return mhc_update(X, sublayer(mhc_read(X, H_pre)), H_post, H_res)
 
 
@@ -74,13 +70,9 @@ def hyper_connection_coefficients(
     W_m, W_beta, W_r, s_alpha, s_beta = (params[name] for name in _DYNAMIC)
     normed = NORMS[norm](X, params.get("gain"), params.get("bias"))
     z = linear(normed, xp.concat([W_m, W_beta, W_r], axis=1))
-    if tanh:
-        z = xp.tanh(z)
-    return (
-        s_alpha * z[..., 0] + A_m,
-        s_beta * z[..., 1] + B,
-        xp.matrix_transpose(s_alpha * z[..., 2:] + A_r),
-    )
+    z = xp.tanh(z) if tanh else z
+    H_pre, H_post = s_alpha * z[..., 0] + A_m, s_beta * z[..., 1] + B
+    return H_pre, H_post, xp.matrix_transpose(s_alpha * z[..., 2:] + A_r)
 
 
 @layer
@@ -103,15 +95,7 @@ def init_hyper_connection(
     index = int(rng.integers(n)) if index is None else index % n
     identity = constant(0.0, (n, n), dtype)
     identity[range(n), range(n)] = 1.0
-    return {
-        "A_m": identity[index].copy(),
-        "B": constant(1.0, n, dtype),
-        "A_r": identity,
-        "W_m": constant(0.0, (d, 1), dtype),
-        "W_beta": constant(0.0, (d, 1), dtype),
-        "W_r": constant(0.0, (d, n), dtype),
-        "s_alpha": constant(scale, (), dtype),
-        "s_beta": constant(scale, (), dtype),
-        "gain": constant(1.0, d, dtype),
-        "bias": constant(0.0, d, dtype),
-    }
+    params = {"A_m": identity[index].copy(), "B": constant(1.0, n, dtype), "A_r": identity}
+    params |= constants(0.0, dtype, W_m=(d, 1), W_beta=(d, 1), W_r=(d, n))
+    params |= constants(scale, dtype, s_alpha=(), s_beta=())
+    return params | init_layer_norm(d, dtype=dtype)

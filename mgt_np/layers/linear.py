@@ -3,7 +3,7 @@
 import math
 
 from mgt_np.arrays import array_namespace, layer
-from mgt_np.arrays.initial import constant, normal
+from mgt_np.arrays.initial import constants, normals
 
 from .checks import as_indices, inside, out_of_range
 
@@ -30,8 +30,8 @@ def init_linear(
     dtype: "dtype" = "float64",
 ):
     """Return W (d_in, d_out) from N(0, scale²) and, unless `bias=False`, b = 0, as NumPy arrays."""
-    params = {"W": normal(rng, (d_in, d_out), scale, dtype)}
-    return params | {"b": constant(0.0, d_out, dtype)} if bias else params
+    params = normals(rng, scale, dtype, W=(d_in, d_out))
+    return params | constants(0.0, dtype, b=d_out) if bias else params
 
 
 def _tokens_in_range(tokens, E):
@@ -43,8 +43,7 @@ def embedding(tokens: "int ...", E: "vocab≥1 d") -> "... d":
     """Return the vector of each token: row t of E for token t in [0, vocab).
 
     It is the one-hot encoding of the tokens times E.
-    Raises ValueError for a token out of range; where E is not on the host such a token's vector is
-    NaN instead.
+    Raises ValueError for a token out of range; where E is not on the host its vector is NaN.
     """
     xp, plain = array_namespace(E), array_namespace(tokens)
     tokens, outside = inside(as_indices(tokens), E.shape[0])

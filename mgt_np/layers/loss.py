@@ -50,10 +50,8 @@ def cross_entropy(
     loss = xp.where(ignored, 0.0, loss)
     if outside is not None:
         loss = xp.where(outside, math.nan, loss)
-    if reduction == "none":
-        return loss
-    if reduction == "sum":
-        return xp.sum(loss)
+    if reduction != "mean":
+        return loss if reduction == "none" else xp.sum(loss)
     n_targets = plain.sum(plain.astype(plain.logical_not(ignored), loss.dtype))
     return xp.sum(loss) / plain.where(n_targets == 0, math.nan, n_targets)
 

@@ -6,11 +6,11 @@ DeepSeek's manifold-constrained hyper-connections.
 """
 
 from mgt_np.arrays import array_namespace, layer
-from mgt_np.arrays.initial import constant, normal
+from mgt_np.arrays.initial import constants, normals
 
 from .activations import sigmoid
 from .linear import linear
-from .normalization import layer_norm
+from .normalization import init_layer_norm, layer_norm
 
 
 @layer(d="features")
@@ -31,10 +31,8 @@ def tangent_gate(
 
 def _one_beta(W_beta, b_beta, **_):
     """Hold b_β to the width of W_β: one β a token, or one a channel."""
-    if W_beta.shape[-1] != b_beta.shape[-1]:
-        widths = W_beta.shape[-1], b_beta.shape[-1]
-        return "expected b_beta as wide as W_beta, {}, got {}".format(*widths)
-    return None
+    wide, got = W_beta.shape[-1], b_beta.shape[-1]
+    return None if got == wide else f"expected b_beta as wide as W_beta, {wide}, got {got}"
 
 
 @layer(requires=_one_beta, d="features")
@@ -56,10 +54,7 @@ def mgt_beta(
 
 @layer(d="features")
 def geometric_update(
-    x: "... d",
-    v: "... d",
-    beta: "number | #... 1 | #... d",
-    alpha: "number | 1 | d",
+    x: "... d", v: "... d", beta: "number | #... 1 | #... d", alpha: "number | 1 | d"
 ) -> "... d":
     """Return the state after a part of it is erased and the rectified output is written.
 
@@ -118,11 +113,6 @@ def init_mgt_residual(
     a part (1 − αβ)^L of the embedding: the experiment `phase-diagram` shows what larger ones do.
     """
     width = 1 if beta_per == "token" else d
-    return {
-        "W_gate": normal(rng, (d, d), scale, dtype),
-        "W_beta": constant(0.0, (d, width), dtype),
-        "b_beta": constant(b_beta, width, dtype),
-        "alpha": constant(alpha, (), dtype),
-        "gain": constant(1.0, d, dtype),
-        "bias": constant(0.0, d, dtype),
-    }
+    params = normals(rng, scale, dtype, W_gate=(d, d)) | constants(0.0, dtype, W_beta=(d, width))
+    params |= constants(b_beta, dtype, b_beta=width) | constants(alpha, dtype, alpha=())
+    return params | init_layer_norm(d, dtype=dtype)

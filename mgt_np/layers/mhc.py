@@ -8,7 +8,7 @@ otherwise: `MHC_CONVENTIONS` has one row of choices for each.
 import math
 
 from mgt_np.arrays import Parameters, array_namespace, layer
-from mgt_np.arrays.initial import constant, normal
+from mgt_np.arrays.initial import constant, constants, normal
 
 from .mhc_conventions import CONVENTION, MHCConvention, convention_row
 from .streams import mhc_read, mhc_update
@@ -21,11 +21,8 @@ def _shapes(arguments):
 
 
 def _shapes_of_pre(arguments):
-    return {
-        name: shape
-        for name, shape in _shapes(arguments).items()
-        if name.endswith("_pre") or name == "gain"
-    }
+    shapes = _shapes(arguments).items()
+    return {name: shape for name, shape in shapes if name.endswith("_pre") or name == "gain"}
 
 
 @layer(n="streams", d="features")
@@ -48,9 +45,9 @@ def mhc_coefficients(
     Static coefficients, b alone, have conventions of their own: "static" is the paper's.
     Where each stream is projected alone, d stands for n·d, and stream j gives entry j of H̃_pre and
     H̃_post and row j of H̃_res: by columns of its own, (d, n) and (d, n·n), or by columns that all
-    streams share, (d, 1) and (d, n). With permutations phi_res is (n·d, n!) and b_res (n!). A
-    transposed H_res has its logits as the implementation has them: before the transposition.
-    n = 1 gives H_res = 1, the plain residual.
+    streams share, (d, 1) and (d, n). With permutations phi_res is (n·d, n!) and b_res (n!), for a
+    circulant (n·d, n) and (n). A transposed H_res has its logits as the implementation has them:
+    before the transposition. n = 1 gives H_res = 1, the plain residual.
     """
     row = convention_row(convention, n_iters)
     coefficients = _static if row.projection == "static" else dynamic_coefficients
@@ -58,13 +55,10 @@ def mhc_coefficients(
 
 
 def _static(X, b_pre, b_post, b_res, *, row):
-    xp, leading, n = array_namespace(X, b_pre, b_post, b_res), X.shape[:-2], X.shape[-2]
-    H_res = row.mix(xp.reshape(b_res, (-1,)), n)
-    return (
-        xp.broadcast_to(row.pre_gate(b_pre), (*leading, n)),
-        xp.broadcast_to(row.post_gate(b_post), (*leading, n)),
-        xp.broadcast_to(H_res, (*leading, n, n)),
-    )
+    xp = array_namespace(X, b_pre, b_post, b_res)
+    H_res = row.mix(xp.reshape(b_res, (-1,)), X.shape[-2])
+    of_all = row.pre_gate(b_pre), row.post_gate(b_post), H_res
+    return tuple(xp.broadcast_to(H, (*X.shape[:-2], *H.shape)) for H in of_all)
 
 
 @layer
@@ -147,14 +141,13 @@ def init_mhc_coefficients(
     α = 0.01 is the paper's, which gives no values for φ and b. Ours start close to the plain
     residual of one stream: b_pre = −log(n − 1), so that sigmoids read the mean of the streams, and
     b_post = 0, so that 2σ writes the whole output to each (a softmax writes 1/n). `b_res` stands on
-    the diagonal of b_res (on the identity, with permutations), times the temperature, 0 beside it.
-    With 6 and n = 4 a stream gives away 0.7 % of itself in each layer and holds two thirds of its
-    own after 60; with 0 all are mixed at once, as transformers and Megatron-LM start (b = 0, H_pre
-    = ½, H_post = 1, H_res = 1/n); and where H_res is the identity to the last digit it never
-    learns: tokenbender's own start, −8 beside the diagonal at temperature 0.05, has gradients of
-    1e-67. φ is drawn from N(0, scale²), and where there is none N(0, alpha²) is added to b_pre and
-    b_post: n equal streams would stay equal. The norm's gain is left out, since φ holds it.
-    For n = 1, H_pre = H_post = 1.
+    the diagonal of b_res (or is the identity's own logit), times the temperature, 0 beside it.
+    With 6 and n = 4 a stream gives away 0.7 % of itself in each layer; with 0 all are mixed at
+    once, as transformers and Megatron-LM start (b = 0); and where H_res is the identity to the last
+    digit it never learns: tokenbender's own start, −8 beside the diagonal at temperature 0.05, has
+    gradients of 1e-67. φ is drawn from N(0, scale²), and where there is none N(0, alpha²) is added
+    to b_pre and b_post: n equal streams would stay equal. The norm's gain is left out, since φ
+    holds it. For n = 1, H_pre = H_post = 1.
     """
     row = convention_row(convention)
     rngs = rng.spawn(3)
@@ -169,18 +162,15 @@ def init_mhc_coefficients(
         f"phi_{part}": normal(child, (d if each else n * d, width), scale, dtype)
         for part, child, width in zip(PARTS, rngs, sizes, strict=True)
     }
-    return phi | b | {f"alpha_{part}": constant(alpha, (), dtype) for part in PARTS}
+    return phi | b | constants(alpha, dtype, alpha_pre=(), alpha_post=(), alpha_res=())
 
 
 def _initial_biases(row, n, b_res, dtype):
-    permutations = row.mixing == "permutations"
-    n_mixtures = math.factorial(n) if permutations else n * n
-    logits_res = constant(0.0, n_mixtures, dtype)
-    logits_res[:: n_mixtures if permutations else n + 1] = b_res * row.temperature
+    entries = row.mixing == "sinkhorn"  # or weights, the identity's first
+    n_mixtures = math.factorial(n) if row.mixing == "permutations" else n
+    logits_res = constant(0.0, (n, n) if entries else n_mixtures, dtype)
+    logits_res[(range(n), range(n)) if entries else 0] = b_res * row.temperature
     # σ(40) is 1 to the last digit
     b_pre = 0.0 if row.pre == "softmax" else 40.0 if n == 1 else -math.log(n - 1)
-    return {
-        "b_pre": constant(b_pre, n, dtype),
-        "b_post": constant(0.0, n, dtype),
-        "b_res": logits_res if permutations else logits_res.reshape(n, n),
-    }
+    b = constants(b_pre, dtype, b_pre=n) | constants(0.0, dtype, b_post=n)
+    return b | {"b_res": logits_res}

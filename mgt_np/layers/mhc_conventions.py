@@ -20,9 +20,10 @@ class MHCConvention:
     x/max(√mean x², ε), "clamp", with √mean x² = ‖x‖/√d and ε beside ‖x‖, or x/(√mean x² + ε),
     "outside"; norm_eps is its ε. pre, post: the function that makes H_pre and H_post of their
     logits, "sigmoid" or "softmax"; pre_eps is added to the one, post_scale multiplies the other.
-    mixing: H_res by "sinkhorn" or by "permutations" (`birkhoff` of a softmax of n! logits), and
-    then transposed, if so; order, start, eps, eps_form, shift, temperature and n_iters are
-    `sinkhorn`'s, before the transposition.
+    mixing: H_res by "sinkhorn", by "permutations" (`birkhoff` of a softmax of n! logits) or
+    "circulant", (1 − γ) I + γ Σ_k c_k Pᵏ, c the softmax of n logits, P the shift by one stream and
+    gamma its γ; and then transposed, if so; order, start, eps, eps_form, shift, temperature and
+    n_iters are `sinkhorn`'s, before the transposition.
     """
 
     projection: str = "flattened"
@@ -33,6 +34,7 @@ class MHCConvention:
     post: str = "sigmoid"
     post_scale: float = 2.0
     mixing: str = "sinkhorn"
+    gamma: float = 1.0
     transposed: bool = False
     order: str = "rows_columns"
     start: str = "exp"
@@ -71,10 +73,12 @@ class MHCConvention:
         return H_post * self.post_scale if self.post_scale != 1.0 else H_post
 
     def mix(self, logits, n):
-        """Return H_res (..., n, n) of its logits (..., n² or n!): sinkhorn(H̃_res) (mHC, eq. 8)."""
+        """Return H_res (..., n, n) of its n², n! or n logits: sinkhorn(H̃_res) (mHC, eq. 8)."""
         xp = array_namespace(logits)
         if self.mixing == "permutations":
             H_res = birkhoff(softmax(logits))
+        elif self.mixing == "circulant":
+            H_res = _circulant(xp, softmax(logits), self.gamma)
         else:
             logits = xp.reshape(logits, (*logits.shape[:-1], n, n))
             H_res = sinkhorn(logits, **self.iteration())
@@ -87,8 +91,8 @@ class MHCConvention:
 
     def shapes(self):
         """Return the shape of each parameter, by its name."""
-        n_mixtures, b_res = ("n!", "n!") if self.mixing == "permutations" else ("n·n", "n n")
-        biases = {"b_pre": "n", "b_post": "n", "b_res": b_res}
+        n_mixtures = {"permutations": "n!", "circulant": "n"}.get(self.mixing, "n·n")
+        biases = {"b_pre": "n", "b_post": "n", "b_res": n_mixtures.replace("·", " ")}
         if self.projection == "static":
             return biases
         alphas = dict.fromkeys(("alpha_pre", "alpha_post", "alpha_res"), "number | 1")
@@ -149,6 +153,10 @@ MHC_CONVENTIONS = MappingProxyType(
         "mhc-lite": MHCConvention(
             norm_eps=1e-12, norm_form="clamp", mixing="permutations", transposed=True
         ),
+        # contactsebi/circulant-hyper-connections, 3a1535d: γ = β/2L, β = 4, for L = 12 sub-layers
+        "circulant": MHCConvention(
+            norm_eps=1e-8, norm_form="outside", mixing="circulant", gamma=1.0 / 6.0
+        ),
     }
 )
 CONVENTION = Choice(MHC_CONVENTIONS, MHCConvention)
@@ -183,6 +191,14 @@ def normed_product(
         if form == "clamp":
             r = xp.maximum(norm, xp.full_like(norm, eps)) / root_d
     return xp.matmul(x, W) / r
+
+
+def _circulant(xp, c, gamma):
+    """(1 − γ) I + γ Σ_k c_k Pᵏ: row i of the sum is c, turned by i places."""
+    n = c.shape[-1]
+    turned = xp.stack([xp.roll(c, i, axis=-1) for i in range(n)], axis=-2)
+    identity = xp.eye(n, dtype=c.dtype, device=device(c))
+    return xp.add(identity, gamma * xp.subtract(turned, identity))
 
 
 def _own_columns(xp, z, width):

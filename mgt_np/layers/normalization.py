@@ -1,7 +1,7 @@
 """Layer norm and RMS norm, over the last axis."""
 
 from mgt_np.arrays import array_namespace, layer
-from mgt_np.arrays.initial import constant
+from mgt_np.arrays.initial import constants
 
 
 @layer(d="features")
@@ -42,10 +42,10 @@ def rms_norm(x: "... d≥1", gain: "d" = None, *, eps: "float ≥ 0" = 1e-6) -> 
 @layer
 def init_layer_norm(d: "int ≥ 1", *, dtype: "dtype" = "float64"):
     """Return gain = 1 and bias = 0 for `layer_norm`, as NumPy arrays."""
-    return {"gain": constant(1.0, d, dtype), "bias": constant(0.0, d, dtype)}
+    return constants(1.0, dtype, gain=d) | constants(0.0, dtype, bias=d)
 
 
 @layer
 def init_rms_norm(d: "int ≥ 1", *, dtype: "dtype" = "float64"):
     """Return gain = 1 for `rms_norm`, as a NumPy array."""
-    return {"gain": constant(1.0, d, dtype)}
+    return constants(1.0, dtype, gain=d)

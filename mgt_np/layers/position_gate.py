@@ -7,7 +7,7 @@ guess.
 """
 
 from mgt_np.arrays import array_namespace, layer
-from mgt_np.arrays.initial import constant, normal
+from mgt_np.arrays.initial import constants, normals
 
 from .activations import sigmoid
 from .linear import linear
@@ -28,8 +28,7 @@ def position_gated_projection(
     z has its heads in contiguous blocks, as `multi_head_attention` joins them. W_g = 0 gives
     z W_o/2 + b_o. W_g has d_p H numbers to the H d_k d of W_o: H/d of them for d_p = H d_k.
     It does not make the heads recoverable from the sum: every token has heads of its own, and its
-    gates, all positive, leave the rank of diag(g) W_o where it was (`head_null_space`). Were a head
-    the same at n ≥ H positions, gates that differ would tell it.
+    gates, all positive, leave the rank of diag(g) W_o where it was (`head_null_space`).
     """
     xp = array_namespace(z, positions, W_o, W_g)
     gates = sigmoid(linear(positions, W_g))
@@ -55,8 +54,6 @@ def init_position_gated_projection(
     `d_position` is d unless given: W_g then has H/d of W_o's size. NumPy arrays. The paper's
     initial values could not be read; ours let gates differ between heads from the start.
     """
-    params = {
-        "W_o": normal(rng, (d, d), scale, dtype),
-        "W_g": normal(rng, (d if d_position is None else d_position, n_heads), scale, dtype),
-    }
-    return params | {"b_o": constant(0.0, d, dtype)} if bias else params
+    d_p = d if d_position is None else d_position
+    params = normals(rng, scale, dtype, W_o=(d, d), W_g=(d_p, n_heads))
+    return params | constants(0.0, dtype, b_o=d) if bias else params

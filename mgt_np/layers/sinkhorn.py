@@ -64,12 +64,7 @@ def normalisations(n_iters, *, order, start, eps, eps_form):
     axes = ORDERS[order] * n_iters
     if start == "softmax":
         axes = (ROWS, *(axes[1:] if order == "rows_columns" else axes))
-    return {
-        "axes": axes,
-        "softmax": start == "softmax",
-        "eps": eps,
-        "clamp": eps_form == "clamp",
-    }
+    return {"axes": axes, "softmax": start == "softmax", "eps": eps, "clamp": eps_form == "clamp"}
 
 
 @layer
@@ -99,10 +94,9 @@ def birkhoff(weights: "... n!") -> "... n n":
 
         H = Σ_r w_r P_r,    r = 1 … n!                        (mHC-lite, FFTYYY; Birkhoff 1946)
 
-    w ≥ 0 with sum 1, a softmax say. P_r has its ones at
-    (i, π_r(i)), the permutations π_r in lexicographic order, so that w = e_1 gives the identity and
-    equal weights 1/n everywhere. Sums are exact for any w with sum 1, without iterating; but n! is
-    720 for n = 6.
+    w ≥ 0 with sum 1, a softmax say. P_r has its ones at (i, π_r(i)), the permutations π_r in
+    lexicographic order: w = e_1 gives the identity, equal weights 1/n everywhere. Sums are exact
+    without iterating; but n! is 720 for n = 6.
     """
     xp, n = array_namespace(weights), _factorial_root(weights.shape[-1])
     permutations = xp.asarray(_permutations(n), dtype=weights.dtype, device=device(weights))

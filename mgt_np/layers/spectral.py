@@ -76,9 +76,8 @@ def gap_free_attention_weights(P: "... N T≥1") -> "... N T":
     """Return attention without the outlier of its spectrum: P − 11ᵀ/T.
 
     (Nait Saada, Naderi & Tanner, 2410.07799.) Rows of P sum to one, rows of the result to zero. For
-    a square P the eigenvalue 1 becomes 0 and all others stay, since P 1 = 1: what is left of P is
-    of order T^−1/2 where P is random. Uniform attention leaves nothing. Under a causal mask P 1 = 1
-    still holds, but 11ᵀ/T then reads the future.
+    a square P the eigenvalue 1 becomes 0 and all others stay, of order T^−1/2 where P is random.
+    Uniform attention leaves nothing. Under a causal mask 11ᵀ/T reads the future.
     """
     return P - 1.0 / P.shape[-1]
 

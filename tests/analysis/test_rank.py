@@ -5,6 +5,7 @@ import pytest
 from recorded import agree
 
 from mgt_np import effective_rank, participation_ratio, stable_rank
+from mgt_np.arrays import array_namespace
 
 MEASURES = {
     "erank": effective_rank,
@@ -163,6 +164,17 @@ RECORDED = {
     "stable_rank": stable_rank,
     "participation_ratio_sigma2": participation_ratio,
 }
+
+
+@pytest.mark.parametrize("state", ["random", "near_rank1", "rank_deficient"])
+def test_recorded_rankme(state, golden, library):
+    """RankMe of stable-pretraining, which adds 1e-5 to every p."""
+    f = golden("stable_pretraining_rankme")
+    X = library.asarray(f[f"in.{state}"])
+    agree(effective_rank(X), f[f"out.{state}.erank_without_epsilon"])
+    rank_me = effective_rank(X, eps=float(f["cfg.eps"]))
+    agree(rank_me, f[f"out.{state}.rankme"])
+    agree(array_namespace(rank_me).log(rank_me), f[f"out.{state}.entropy"])
 
 
 @pytest.mark.parametrize("state", ["random", "near_rank1", "collapsed"])

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from array_libraries import on_numpy_and_strict
+from array_libraries import LIBRARIES, host, on_numpy_and_strict
 from cases import (
     check_integers_are_refused,
     check_mixed_devices,
@@ -16,8 +16,8 @@ from cases import (
 from layer_cases import CASES, FAMILIES
 
 import mgt_np
-from mgt_np import layers
-from mgt_np.arrays import composed
+from mgt_np import grad, layers
+from mgt_np.arrays import array_namespace, composed
 
 MIXABLE = [case for case in CASES if len(case.arrays) + len(case.constants) > 1]
 
@@ -41,6 +41,33 @@ def test_every_library_agrees_with_numpy(case, library, rng):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_float32_stays_float32(case, library, rng):
     check_on(library, case, rng, dtype=np.float32, tolerance=2e-5)
+
+
+HAVE_BFLOAT16 = [library for library in LIBRARIES if hasattr(library.xp, "bfloat16")]
+FIRST = {case.name.split()[0]: case for case in reversed(CASES)}
+
+
+@pytest.mark.parametrize("library", HAVE_BFLOAT16, ids=str, indirect=True)
+@pytest.mark.parametrize("name", FIRST)
+def test_bfloat16_is_computed_in_float32_and_cast_back(name, library, rng):
+    """To the last digit: value and gradients of Σ R y."""
+    xp = library.xp
+    function, arrays = FIRST[name].on(library)
+    narrow = [xp.astype(x, xp.bfloat16) for x in arrays]
+    wide = [xp.astype(x, xp.float32) for x in narrow]
+    R = library.asarray(rng.standard_normal(tuple(function(*wide).shape)))
+    R = xp.astype(R, xp.bfloat16)
+
+    def scalar(arrays):
+        y = function(*arrays)
+        return array_namespace(y).sum(y * xp.astype(R, y.dtype))
+
+    got = [function(*narrow), *grad(scalar)(narrow)]
+    expected = [function(*wide), *grad(scalar)(wide)]
+    assert [x.dtype for x in got] == [xp.bfloat16] * len(got)
+    for x, x_wide in zip(got, expected, strict=True):
+        rounded = xp.astype(xp.astype(x_wide, xp.bfloat16), xp.float32)
+        np.testing.assert_array_equal(*host([xp.astype(x, xp.float32), rounded]))
 
 
 @on_numpy_and_strict

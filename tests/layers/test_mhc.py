@@ -74,7 +74,7 @@ def test_shapes_ranges_and_sums(convention, rng):
     last = {"columns_rows": -1, "rows_columns": -2}[row.order]
     exact = -3 - last if row.transposed else last
     np.testing.assert_allclose(np.sum(H_res, axis=exact), 1.0, atol=2.0 * row.eps + 1e-14)
-    if row.mixing == "permutations":
+    if row.mixing != "sinkhorn":
         np.testing.assert_allclose(np.sum(H_res, axis=-3 - exact), 1.0, atol=1e-14)
     if "softmax" in (row.pre, row.post):
         np.testing.assert_allclose(np.sum(H_pre, axis=-1), 1.0, rtol=1e-14)
@@ -86,11 +86,11 @@ def test_rows_of_the_table_are_told_apart(rng):
     X = rng.standard_normal((2, 5, N, D))
     b = {"b_pre": rng.standard_normal(N), "b_post": rng.standard_normal(N)}
     b["b_res"] = 1.5 * rng.standard_normal((N, N))
-    others = ("huggingface", "lucidrains-log", "megatron", "mhc-lite", "static", "tokenbender")
+    others = ("huggingface", "lucidrains-log", "megatron", "static", "tokenbender")
     rows = {
         name: dataclasses.replace(row, projection="static")
         for name, row in MHC_CONVENTIONS.items()
-        if name not in others
+        if name not in others and row.mixing == "sinkhorn"
     }
     found = {
         name: mhc_coefficients(X, b, convention=row, n_iters=1)[2][0, 0]
@@ -146,6 +146,8 @@ def test_initial_coefficients_are_near_the_plain_residual(convention, rng):
     own = np.exp(6.0) / (np.exp(6.0) + 3.0)
     if row.mixing == "permutations":  # of the other 23, five leave a stream where it is
         own = (np.exp(6.0) + 5.0) / (np.exp(6.0) + 23.0)
+    if row.mixing == "circulant":
+        own = 1.0 - row.gamma * (1.0 - own)
     np.testing.assert_allclose(np.diagonal(H_res, axis1=-2, axis2=-1), own, atol=3e-3)
     assert np.std(H_post) > 1e-4  # n equal streams do not stay equal
 
@@ -241,6 +243,21 @@ def test_permutations_instead_of_iterations(rng):
     weights = softmax(params["alpha_res"] * (normed @ params["phi_res"]) + params["b_res"])
     got = mhc_coefficients(X, params, convention=row)[2]
     np.testing.assert_allclose(got, birkhoff(weights), rtol=1e-12)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.25, 1.0])
+def test_powers_of_a_shift_instead_of_iterations(gamma, rng):
+    X, params = rng.standard_normal((2, 5, D)), moved_params(rng, "circulant", n=5)
+    row = dataclasses.replace(MHC_CONVENTIONS["circulant"], gamma=gamma)
+    flat = X.reshape(2, 5 * D)
+    normed = flat * np.sqrt(5 * D) / np.linalg.norm(flat, axis=-1, keepdims=True) * params["gain"]
+    c = softmax(params["alpha_res"] * (normed @ params["phi_res"]) + params["b_res"])
+    shift = np.roll(np.eye(5), 1, axis=1)
+    powers = np.stack([np.linalg.matrix_power(shift, k) for k in range(5)])
+    expected = (1.0 - gamma) * np.eye(5) + gamma * np.einsum("bk,kij->bij", c, powers)
+    got = mhc_coefficients(X, params, convention=row)[2]
+    np.testing.assert_allclose(got, expected, atol=1e-8)  # their ε
+    assert np.array_equal(got[0], np.eye(5)) == (gamma == 0.0)
 
 
 def test_numbers_for_alpha_are_taken(rng):

@@ -13,7 +13,9 @@ from mgt_np import (
     mhc_coefficients,
     mhc_read,
     mhc_update,
+    sinkhorn,
 )
+from mgt_np.analysis import composite_mixing
 from mgt_np.arrays import array_namespace
 
 PARTS = ("pre", "post", "res")
@@ -211,3 +213,68 @@ def test_megatron_and_hugging_face(name, convention, golden, library):
         agree(H_res, f["out.h_res"])
     else:
         agree(array_namespace(H_res).matrix_transpose(H_res), f["out.comb"])
+
+
+CIRCULANT = {
+    "cmhc": lambda f: dataclasses.replace(
+        MHC_CONVENTIONS["circulant"], gamma=float(f["cfg.gamma"])
+    ),
+    "mhc": lambda f: dataclasses.replace(
+        MHC_CONVENTIONS["paper"], norm_eps=1e-8, norm_form="outside"
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", CIRCULANT)
+def test_circulant_hyper_connections(mode, golden, library):
+    """One matrix and one α for all three parts, and a branch that multiplies by z."""
+    f = golden(f"circulant_hc_map_{mode}")
+    row, n = CIRCULANT[mode](f), f["in.x"].shape[-2]
+
+    def coefficients(X, alpha, b, W):
+        xp = array_namespace(X)
+        phi = xp.matrix_transpose(W)
+        parts = zip(PARTS, (slice(n), slice(n, 2 * n), slice(2 * n, None)), strict=True)
+        params = {}
+        for part, place in parts:
+            params |= {f"phi_{part}": phi[:, place], f"b_{part}": b[place], f"alpha_{part}": alpha}
+        if mode == "mhc":
+            params["b_res"] = xp.reshape(params["b_res"], (n, n))
+        return mhc_coefficients(X, params, convention=row)
+
+    def layer(X, z, *weights):
+        H_pre, H_post, H_res = coefficients(X, *weights)
+        return mhc_update(X, mhc_read(X, H_pre) * z, H_post, H_res)
+
+    names = ("alpha", "b", "phi.weight")
+    arrays = [f["in.x"], f["in.z"], *(f[f"w.{name}"] for name in names)]
+    gradients = [f["gin.x"], f["gin.z"], *(f[f"gw.{name}"] for name in names)]
+    check(library, layer, arrays, f["out.y"], f["R"], gradients)
+    X, _, *weights = library.asarray(arrays)
+    found = coefficients(X, *weights)
+    for H, key in zip(found, ("h_pre", "h_post", "h_res"), strict=True):
+        agree(H, f[f"out.{key}"])
+    agree(mhc_read(X, found[0]), f["out.branch_input"])
+
+
+@pytest.mark.parametrize("kind", ["generic", "diagonal", "circulant"])
+def test_products_of_circulant_and_other_mixings(kind, golden, library):
+    """Circulant ones keep every direction, Sinkhorn's lose all but the mean of the streams."""
+    f = golden("circulant_hc_products")
+    logits, n = library.asarray(f[f"in.logits_{kind}"]), int(f["cfg.n"])
+    if kind == "circulant":
+        gamma = float(f["cfg.gamma"])
+        H = dataclasses.replace(MHC_CONVENTIONS["circulant"], gamma=gamma).mix(logits, n)
+    else:
+        H = sinkhorn(logits, n_iters=int(f["cfg.iters"]))
+    products = composite_mixing(H)
+    agree(H, f[f"out.{kind}.H"])
+    agree(products, f[f"out.{kind}.product"])
+    xp = array_namespace(products)
+    agree(xp.linalg.svdvals(products - 1.0 / n)[:, 0], f[f"out.{kind}.sigma2"])
+    agree(xp.linalg.svdvals(products)[:, -1], f[f"out.{kind}.sigma_min"])
+    error = xp.max(xp.abs(xp.sum(products, axis=-2) - 1.0), axis=-1)
+    agree(1.0 + error, 1.0 + f[f"out.{kind}.column_error"])  # which is all but rounding
+    if kind == "generic":
+        factors = xp.cumulative_prod(1.0 - n * xp.min(H, axis=(-2, -1)))
+        agree(factors * n**0.5, f["out.generic.bound"])

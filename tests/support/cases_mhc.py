@@ -33,7 +33,7 @@ B = ("b_pre", "b_post", "b_res")
 def of_convention(name, shapes, *, n_iters=None, row=None, **further):
     """A case of `mhc_coefficients` with random parameters; φ of these shapes, or none."""
     row = name.split()[0] if row is None else row
-    mixtures = (6,) if name.startswith("mhc-lite") else (N, N)
+    mixtures = {"mhc-lite": (6,), "circulant": (N,)}.get(name.split()[0], (N, N))
     arrays = {"b_pre": normal(N), "b_post": normal(N), "b_res": normal(*mixtures)}
     if shapes is not None:
         arrays |= {phi: normal(*shape) for phi, shape in zip(PHI, shapes, strict=True)}
@@ -154,6 +154,7 @@ LAYER_CASES = (
     of_convention("marco", FLAT, n_iters=4),
     of_convention("edelta", FLAT, n_iters=2),
     of_convention("mhc-lite", ((N * D, N), (N * D, N), (N * D, 6)), gain=normal(N * D)),
+    of_convention("circulant", ((N * D, N), (N * D, N), (N * D, N))),
     of_hc(connection, "hyper_connection", X, BRANCH),
     of_hc(connection, "hyper_connection static", X, BRANCH, names=STATIC, dynamic=False),
     of_hc(hc_coefficients, "hyper_connection_coefficients", X),
