@@ -22,7 +22,7 @@ BELOW = {
     "analysis": {"arrays"},
     "data": {"arrays"},
     "training": {"arrays", "layers", "models"},
-    "crosscheck": {"arrays", "layers"},
+    "crosscheck": {"analysis", "arrays", "data", "layers"},
     "benchmark": {"arrays", "layers", "models"},
     "plotting": {"arrays", "analysis"},
     "experiments": {"arrays", "layers", "models", "analysis", "data", "training", "plotting"},
