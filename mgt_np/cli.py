@@ -1,4 +1,4 @@
-"""The command line: `mgt-np reproduce`, `mgt-np benchmark` and `mgt-np info`."""
+"""The command line: `mgt-np reproduce`, `compare`, `reference`, `benchmark` and `info`."""
 
 import argparse
 import dataclasses
@@ -8,14 +8,17 @@ import shlex
 import shutil
 import sys
 from importlib import import_module
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
 from mgt_np.arrays.libraries import INSTALL, devices_of, namespace_named, place
 
 
 def main(argv=None):
-    """Run a command and return its exit code: 0 done, 2 unusable arguments, 130 interrupted."""
+    """Run a command and return its exit code.
+
+    0 done, 1 a comparison found something wrong, 2 unusable arguments, 130 interrupted.
+    """
     argv = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(argv)
     try:
@@ -73,6 +76,33 @@ def _parser():
     benchmark.add_argument("--rounds", type=int, default=15, metavar="N", help="default: 15")
     benchmark.add_argument("--json", action="store_true", help="print JSON instead of tables")
     benchmark.set_defaults(command=_benchmark)
+
+    compare = commands.add_parser(
+        "compare", help="a verdict on somebody else's layers: right, or wrong and how"
+    )
+    compare.add_argument(
+        "target",
+        metavar="TARGET",
+        help="a Python file or module with functions of the contract's names, FILE:NAME or "
+        "MODULE:NAME for a layer with --adapter, or a file of vectors (.safetensors, .npz)",
+    )
+    compare.add_argument("--adapter", metavar="NAME", help="the layout of another library's layer")
+    compare.add_argument(
+        "--follows", metavar="CONVENTION", help="a convention that the target means to follow"
+    )
+    compare.add_argument(
+        "--dtype", default="float64,float32", metavar="A,B", help="default: float64,float32"
+    )
+    compare.add_argument("--only", metavar="A,B", help="those functions alone")
+    compare.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    compare.set_defaults(command=_compare)
+
+    reference = commands.add_parser(
+        "reference", help="write the frozen vectors: inputs, outputs, gradients and noise"
+    )
+    reference.add_argument("--out", type=Path, required=True, metavar="DIR")
+    reference.add_argument("--npz", action="store_true", help="as .npz instead of .safetensors")
+    reference.set_defaults(command=_reference)
 
     info = commands.add_parser("info", help="versions, array libraries, devices and data found")
     info.set_defaults(command=_info)
@@ -154,6 +184,67 @@ def _benchmark(arguments, command):
     if not record["agree"]:
         print("mgt-np: the implementations differ; nothing was timed", file=sys.stderr)
     return 0 if record["agree"] else 1
+
+
+def _compare(arguments, command):
+    from mgt_np import crosscheck
+
+    only = None if arguments.only is None else tuple(arguments.only.split(","))
+    bar = None if arguments.json or not sys.stderr.isatty() else _Progress()
+    if Path(arguments.target).suffix in (".safetensors", ".npz") and not arguments.adapter:
+        target = Path(arguments.target)
+        options = {}
+    else:
+        target = _target(arguments.target)
+        options = {"dtypes": tuple(arguments.dtype.split(","))}
+    if arguments.adapter:
+        report = crosscheck.compare(target, adapter=arguments.adapter)
+    else:
+        report = crosscheck.compare(
+            target, follows=arguments.follows, only=only, progress=bar, **options
+        )
+    print(report.to_json() if arguments.json else report)
+    return 0 if report.ok else 1
+
+
+class _Progress:
+    """Says on the terminal which function is being compared."""
+
+    def __init__(self):
+        self.n = 0
+
+    def __call__(self, name, total):
+        self.n += 1
+        print(f"\r\x1b[K{self.n} of {total}: {name}", end="", file=sys.stderr, flush=True)
+        if self.n == total:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _target(text):
+    """Import a module by its name or its file, and what is named behind a colon in it."""
+    place, colon, name = text.partition(":")
+    try:
+        if place.endswith(".py"):
+            spec = spec_from_file_location(Path(place).stem, place)
+            module = module_from_spec(spec)
+            sys.path.insert(0, str(Path(place).resolve().parent))  # as `python FILE` does
+            sys.modules.setdefault(module.__name__, module)  # dataclasses look for it there
+            spec.loader.exec_module(module)
+        else:
+            sys.path.insert(0, os.getcwd())
+            module = import_module(place)
+        return getattr(module, name) if colon else module
+    except (Exception, SystemExit) as error:  # whatever the other side's code raises
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(f"compare: {text} cannot be imported: {said}") from None
+
+
+def _reference(arguments, command):
+    from mgt_np.crosscheck import vectors
+
+    for path in vectors.write(arguments.out, npz=arguments.npz):
+        print(path)
+    return 0
 
 
 def _info(arguments, command):

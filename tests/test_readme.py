@@ -34,3 +34,11 @@ def test_its_commands_are_targets_of_the_makefile():
     assert commands == ["reproduce", "test"]
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert all(re.search(rf"^{command}:", makefile, re.MULTILINE) for command in commands)
+
+
+def test_its_comparison_is_that_of_the_page():
+    (shown,) = re.findall(
+        r"```\n\$ mgt-np compare (\S+)\n(.*?)```", README.read_text("utf-8"), re.DOTALL
+    )
+    page = (ROOT / "docs" / "compare.md").read_text(encoding="utf-8")
+    assert f"mgt-np compare {shown[0]}\n```\n\n```text\n{shown[1]}```" in page
