@@ -158,7 +158,7 @@ def _hold_to_version(path, metadata):
         manifest = json.loads(metadata["manifest"])
         format, version = manifest["format"], str(manifest["version"])
         listed = {str(case["id"]) for case in manifest.get("cases", ())}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError(f"{path}: expected a manifest with format and version, got none") from None
     if format != FORMAT or version.partition(".")[0] != VERSION.partition(".")[0]:
         raise ValueError(

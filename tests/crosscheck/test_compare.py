@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from mgt_np import layers
-from mgt_np.crosscheck import compare
-from mgt_np.crosscheck.cases import cases_of
+from mgt_np.crosscheck import compare, noise
+from mgt_np.crosscheck.cases import Case, cases_of
+from mgt_np.crosscheck.other_side import rounded
 from mgt_np.crosscheck.search import RIGHT, WRONG
 
 torch = importlib.import_module("torch") if importlib.util.find_spec("torch") else None
@@ -99,6 +100,16 @@ class TestRight:
         row = row_of("softmax", torch_softmax, "torch", dtypes=halves)
         assert row.verdict == "right"
         assert set(row.worst) == set(halves)
+
+    @needs_torch
+    @pytest.mark.parametrize("dtype", noise.UNIT)
+    def test_inputs_are_rounded_as_pytorch_rounds_them(self, dtype):
+        x = cases_of("softmax")[0].arrays["x"]
+        ties = 1.0 + 2.0**-9 * np.arange(8)  # between two of bfloat16, and two of them
+        for given in (x, 1e-3 * x, ties, -ties, np.zeros(0), np.array(2.5)):
+            found = rounded(Case("softmax/any", "softmax", {"x": given}), dtype)["x"]
+            theirs = torch.tensor(given, dtype=getattr(torch, dtype)).double().numpy()
+            assert np.array_equal(found, theirs)
 
     def test_without_the_dtype_nothing_is_called_right(self):
         row = row_of("softmax", softmax, dtypes=("bfloat16",))

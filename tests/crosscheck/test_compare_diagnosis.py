@@ -8,7 +8,7 @@ reading was added for it.
 import pytest
 
 from mgt_np.crosscheck import compare
-from mgt_np.crosscheck.search import Search
+from mgt_np.crosscheck.search import WRONG, Search
 
 pytest.importorskip("torch")
 
@@ -56,14 +56,13 @@ def without_search(monkeypatch):
     monkeypatch.setattr(Search, "partly", lambda self: None)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("each", IN_VALUE + FRESH, ids=name)
-def test_what_is_wrong_is_seen(each, dtype, without_search):
-    row = verdict_on(each, dtypes=(dtype,), gradients=False)
-    if dtype == "float32" and name(each) in HIDDEN_IN_FLOAT32:
-        assert row.verdict in ("right", "doubtful")
-    else:
-        assert row.verdict in ("wrong", "not-finite"), (each.mistake, row.worst)
+def test_what_is_wrong_is_seen(each, without_search):
+    row = verdict_on(each, gradients=False)
+    assert row.verdict in ("wrong", "not-finite"), (each.mistake, row.worst)
+    if row.verdict == "wrong":
+        hidden = row.worst["float32"] <= WRONG
+        assert hidden == (name(each) in HIDDEN_IN_FLOAT32), row.worst
 
 
 @pytest.mark.parametrize("each", RIGHT, ids=name)
