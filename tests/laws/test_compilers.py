@@ -15,6 +15,7 @@ from mgt_np import (
     TransformerConfig,
     cross_entropy,
     init_transformer,
+    layers,
     transformer,
     value_and_grad,
 )
@@ -114,3 +115,18 @@ def test_pytorch_compiles_mgt(torch):
         of_torch.backward()
     agree([of_torch.detach()], [value])
     agree(tree_map(lambda x: x.grad, params), gradients)
+
+
+@pytest.mark.parametrize("name", ["gelu", "silu", "feed_forward", "multi_head_attention"])
+def test_torch_vmap_maps_what_looks_for_infinities(name):
+    """Fused forms look at values on the host; under vmap there are none to look at."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    rng = torch.Generator().manual_seed(0)
+    x, W = (torch.randn(shape, generator=rng, dtype=torch.float64) for shape in ((3, 5, 4), (4, 4)))
+    layer = {
+        "feed_forward": lambda x: layers.feed_forward(x, W, W),
+        "multi_head_attention": lambda x: layers.multi_head_attention(
+            x, W, W, W, W, n_heads=2, causal=True
+        ),
+    }.get(name, getattr(layers, name))
+    torch.testing.assert_close(torch.func.vmap(layer)(x), layer(x), rtol=1e-13, atol=1e-13)
