@@ -77,6 +77,14 @@ def _parser():
     benchmark.add_argument("--json", action="store_true", help="print JSON instead of tables")
     benchmark.set_defaults(command=_benchmark)
 
+    _add_comparing(commands)
+
+    info = commands.add_parser("info", help="versions, array libraries, devices and data found")
+    info.set_defaults(command=_info)
+    return parser
+
+
+def _add_comparing(commands):
     compare = commands.add_parser(
         "compare", help="a verdict on somebody else's layers: right, or wrong and how"
     )
@@ -103,10 +111,6 @@ def _parser():
     reference.add_argument("--out", type=Path, required=True, metavar="DIR")
     reference.add_argument("--npz", action="store_true", help="as .npz instead of .safetensors")
     reference.set_defaults(command=_reference)
-
-    info = commands.add_parser("info", help="versions, array libraries, devices and data found")
-    info.set_defaults(command=_info)
-    return parser
 
 
 def _reproduce(arguments, command):

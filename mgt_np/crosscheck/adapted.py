@@ -7,7 +7,7 @@ from mgt_np.arrays.checks import one_of
 from . import noise
 from .adapters import ADAPTERS
 from .compare import Report, Row
-from .search import RIGHT, WRONG
+from .search import RIGHT, WRONG, in_units
 
 
 def compare_adapted(source, adapter, **given):
@@ -37,7 +37,7 @@ def compare_adapted(source, adapter, **given):
             row.why = f"expected {name} of shape {ours[name].shape}, got {shape}"
             return Report({adapter: row})
     ratios = {
-        dtype: {name: _ratio(found.theirs[name], ours[name], s[name]) for name in shared}
+        dtype: {name: in_units(found.theirs[name], ours[name], s[name]) for name in shared}
         for dtype, s in scales.items()
     }
     row.worst["float64"] = max(ratios["float64"].values())
@@ -46,15 +46,6 @@ def compare_adapted(source, adapter, **given):
     if row.verdict == "gradient-wrong" and found.without_gradient:
         row.why += f"; none reaches {', '.join(found.without_gradient)}: is it detached?"
     return Report({adapter: row})
-
-
-def _ratio(theirs, ours, scale):
-    with np.errstate(all="ignore"):
-        off = np.where(theirs == ours, 0.0, np.abs(theirs - ours))
-    worst = float(np.max(off, initial=0.0))
-    if np.isnan(worst):
-        return np.inf
-    return 0.0 if worst == 0.0 else (worst / scale if scale else np.inf)
 
 
 def _judge(row, ratios):

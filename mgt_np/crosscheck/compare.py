@@ -17,7 +17,8 @@ from .contract import CONTRACT, arguments, results
 from .cuts import CUTS
 from .other_side import SECONDS, call, cotangents, libraries_for, library_named, rounded
 from .readings import predict, steps_of
-from .search import RIGHT, WRONG, Search, Trial
+from .search import RIGHT, WRONG, Search, Trial, in_units
+from .steps import Reading
 from .symptoms import symptoms
 
 GOOD = ("right", "right-following", "right-in-float32-only", "skipped", "not-offered")
@@ -256,8 +257,6 @@ def _declared(name, follows):
                 values = [r.value for s in everywhere for r in s.readings if r.axis == axis]
                 one_of(list(dict.fromkeys(values)), **{axis: value})
         choices = {a: v for a, v in follows.items() if _admits(steps, a, v)}
-    from .steps import Reading
-
     return tuple(Reading(a, v, "INPUT", f"{a} is {v!r}", "as declared") for a, v in choices.items())
 
 
@@ -309,15 +308,14 @@ def _most_telling(reasons):
 
 def _verdict(name, cases, trials, odd, gradients, base, follows):
     row = Row(name, "right", len(cases))
-    failing, passing = set(), set()
+    failing = set()
     for dtype, held in trials.items():
         ratios = {t.case.id: t.ratio(t.reference, list(t.reference)) for t in held}
         row.worst[dtype] = max(ratios.values(), default=0.0)
         failing |= {id for id, ratio in ratios.items() if ratio > WRONG}
     failing |= {trial.case.id for trial in odd}
-    passing = {case.id for case in cases} - failing
     row.shows = [case.id for case in cases if case.id in failing]
-    row.hidden = [case.id for case in cases if case.id in passing]
+    row.hidden = [case.id for case in cases if case.id not in failing]
     wrong = [d for d, worst in row.worst.items() if worst > WRONG]
     if odd:
         row.verdict = "not-finite"
@@ -439,7 +437,7 @@ def _hold_gradients(row, trials, gradients, base):
         row.gradients = True
         ours, scales = _ours(trial, row)
         for name, g in theirs.items():
-            ratio = _off(g, ours[name], scales[name])
+            ratio = in_units(g, ours[name], scales[name])
             if ratio > WRONG:
                 wrong.append((trial, name, ratio))
     if wrong:
@@ -478,13 +476,6 @@ def _pulled(function, case, arrays):
     return {name: np.asarray(g) for name, g in grad(loss)(given).items()}
 
 
-def _off(theirs, ours, scale):
-    if not np.isfinite(theirs).all():
-        return np.inf
-    worst = float(np.max(np.abs(theirs - ours), initial=0.0))
-    return 0.0 if worst == 0.0 else (worst / scale if scale else np.inf)
-
-
 def _what_is_cut(row, wrong, trials, gradients):
     names = list(dict.fromkeys(name for _, name, _ in wrong))
     for cut, variant in CUTS.get(row.function, {}).items():
@@ -499,7 +490,7 @@ def _what_is_cut(row, wrong, trials, gradients):
         return f"{', '.join(zero)} gets no gradient: is it detached?"
     for factor, said in ((2.0, "twice"), (0.5, "half"), (-1.0, "minus")):
         if all(
-            _off(gradients[t.case.id, t.dtype][n] / factor, ours[n], scales[n]) <= WRONG
+            in_units(gradients[t.case.id, t.dtype][n] / factor, ours[n], scales[n]) <= WRONG
             for t, n, _ in wrong
             for ours, scales in (_ours(t, row),)
         ):
@@ -539,6 +530,6 @@ def _explains(variant, trials, gradients, row):
         unit = noise.UNIT["float32" if float32 else trial.dtype]
         for n, g in theirs.items():
             scale = max(scales[n], unit * float(np.max(np.abs(found[n]), initial=0.0)))
-            if _off(g, found[n], 4.0 * scale) > WRONG:
+            if in_units(g, found[n], 4.0 * scale) > WRONG:
                 return False
     return True

@@ -34,7 +34,7 @@ class Trial:
     def ratio(self, predicted, names, scales=None):
         """Return the largest error of these outputs in units of the scale of rounding."""
         scales = self.scales if scales is None else scales
-        return max(_ratio(self.theirs[name], predicted[name], scales[name]) for name in names)
+        return max(in_units(self.theirs[name], predicted[name], scales[name]) for name in names)
 
 
 def _largest(y):
@@ -42,7 +42,8 @@ def _largest(y):
     return float(np.max(y, initial=0.0, where=np.isfinite(y)))
 
 
-def _ratio(theirs, ours, scale):
+def in_units(theirs, ours, scale):
+    """Return the largest error in units of `scale`; ∞ for NaN on one side, or another shape."""
     if np.shape(theirs) != np.shape(ours):
         return math.inf
     if theirs.size == 0:
@@ -286,14 +287,12 @@ class Search:
     def _larger(self):
         """Sets of two and more: all pairs, then the best of each size grown by one reading."""
         every, singles = [*self.own, *self.generic], self._telling()
-        starts = [((), "")]
-        starts += [(self._of_choices(c), name) for name, c in self.steps.centres.items()]
-        sets = {}
-        for base, name in starts[1:]:  # one step from a convention
+        centres = [(self._of_choices(c), name) for name, c in self.steps.centres.items()]
+        for base, name in centres:  # one step from a convention
             grown = [(*(b for b in base if b.axis != r.axis), r) for r in every]
             if found := self._first(grown, name):
                 return found
-        best, off = [], self._off()
+        sets, off = {}, self._off()
         for pair in itertools.combinations(singles, 2):
             if pair[0].axis == pair[1].axis or not self._reach(pair, off):
                 continue
@@ -305,7 +304,7 @@ class Search:
         if sets:
             return _fewest_generic([Explanation(pair, worst) for pair, worst in sets.items()])
         best = sorted(((self._score((r,)), (r,)) for r in singles), key=lambda x: x[0])[:BEAM]
-        best += [(self._score(base), base) for base, _ in starts[1:]]
+        best += [(self._score(base), base) for base, _ in centres]
         for _ in range(MOST - 1):
             grown = {}
             for _, base in best:

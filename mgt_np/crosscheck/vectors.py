@@ -6,7 +6,6 @@
 
 import hashlib
 import json
-import os
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mgt_np.arrays.checks import one_of
+from mgt_np.data.files import write_whole
 
 from . import noise, safetensors
 from .cases import CASES, cases_of
@@ -117,9 +117,7 @@ def write(folder, *, npz=False):
         path = folder / FILE
         safetensors.write(path, arrays, metadata)
     beside = folder / "manifest.json"
-    temporary = beside.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(manifest, ensure_ascii=False, indent=1), encoding="utf-8")
-    temporary.replace(beside)
+    write_whole(beside, json.dumps(manifest, ensure_ascii=False, indent=1).encode())
     return [path, beside]
 
 
