@@ -36,6 +36,7 @@ STRICT = """
 import warnings
 
 warnings.simplefilter("error")
+warnings.filterwarnings("ignore", "invalid value encountered in matmul")  # as in pyproject.toml
 for machinery in ("IPython", "ipykernel", "matplotlib_inline", "tornado", "traitlets", "zmq"):
     warnings.filterwarnings("ignore", module=rf".*\\b{machinery}\\b")
 """
