@@ -11,7 +11,6 @@ signature, options are in range, NumPy's scalars are Python's numbers, half prec
 import contextlib
 import functools
 import inspect
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -44,12 +43,20 @@ def layer(body=None, *, requires=None, requires_values=None, **words):
     if body is None:
         return functools.partial(layer, requires=requires, requires_values=requires_values, **words)
     signature, forms, plans, readers = Signature(body, words, requires), {}, {}, {}
-    n_positional, keywords, roles = signature.n_positional, signature.keywords, signature.roles
+    n_positional, keywords, bind = signature.n_positional, signature.keywords, signature.bind
 
     @functools.wraps(body)
     def function(*args, **kwargs):
-        values = signature.bind(args, kwargs)
-        outline = _outline(values, roles, readers)
+        try:
+            values = bind(*args, **kwargs)
+        except TypeError:
+            raise signature.misfit(args, kwargs) from None
+        kinds = tuple(map(type, values))
+        try:
+            outline = kinds, readers[kinds](*values)
+        except KeyError:
+            readers[kinds] = _reader(kinds, signature.roles)
+            outline = kinds, readers[kinds](*values)
         try:
             plan = plans[outline]
         except (KeyError, TypeError):  # not seen before, or something in it has no hash
@@ -85,47 +92,27 @@ _ARRAY, _OPTION, _ANY = "array", "option", "any"
 _PLAIN = frozenset([float, int, bool, str, type(None)])
 
 
-_LIKE = operator.attrgetter("shape", "dtype")
-
-
-def _outline(values, roles, readers):
-    """What the arguments of a call are like: those of another with the same outline fit as well."""
-    kinds = tuple(map(type, values))
-    if kinds not in readers:
-        readers[kinds] = _reader(kinds, roles)
-    return kinds, *readers[kinds](values)
-
-
 def _reader(kinds, roles):
-    """Return what reads, of arguments of these types, all that is in their outline beside these."""
-    arrays, boxes, options_, others = [], [], [], []
+    """Return a function of arguments of these types: their outline, but for the types.
+
+    Arguments with the same outline as others fit as well as those do. The function is compiled for
+    the types, as `collections.namedtuple` compiles its own: in loops the door took twice as long.
+    """
+    terms = []
     for i, (kind, role) in enumerate(zip(kinds, roles, strict=True)):
         if role is _OPTION:
-            (options_ if kind in _PLAIN else others).append(i)
+            terms.append(f"a{i}" if kind in _PLAIN else f"said_by_numpy(a{i})")
         elif kind is np.ndarray:
-            arrays.append(i)
+            terms.append(f"a{i}.shape, a{i}.dtype")
         elif kind in Box.types:
-            boxes.append(i)
+            value = f"a{i}._value"
+            like = f"{value}.shape, {value}.dtype"
+            terms.append(f"({like}) if type({value}) is ndarray else outline_of(a{i})")
         elif role is _ARRAY and kind not in _PLAIN:
-            others.append(i)
-
-    def read(values):
-        outline = [_LIKE(values[i]) for i in arrays]
-        outline += [values[i] for i in options_]
-        for i in boxes:
-            value = values[i]._value
-            if type(value) is np.ndarray:
-                outline.append(_LIKE(value))
-            else:
-                _outline_array(values[i], outline)
-        for i in others:
-            if roles[i] is _OPTION:
-                outline.append(_said_by_numpy(values[i]))
-            else:
-                _outline_array(values[i], outline)
-        return outline
-
-    return read
+            terms.append(f"outline_of(a{i})")
+    parameters = ", ".join(f"a{i}" for i in range(len(kinds)))
+    known = {"ndarray": np.ndarray, "outline_of": _outline_of, "said_by_numpy": _said_by_numpy}
+    return eval(f"lambda {parameters}: ({''.join(f'{term}, ' for term in terms)})", known)
 
 
 def _keep(plans, outline, plan):
@@ -142,7 +129,8 @@ def _said_by_numpy(x):
     return x if number is None else number
 
 
-def _outline_array(x, outline):
+def _outline_of(x):
+    outline = []
     while type(x) in Box.types:
         x = x._value
         outline.append(type(x))
@@ -150,10 +138,10 @@ def _outline_array(x, outline):
         outline += (x.shape, x.dtype)
     elif isinstance(x, Mapping):
         for name, value in x.items():
-            outline += (name, type(value))
-            _outline_array(value, outline)
+            outline += (name, type(value), _outline_of(value))
     elif library_of(x) is not None:
         outline += (tuple(x.shape), x.dtype, device(x), getattr(x, "requires_grad", False))
+    return tuple(outline)
 
 
 class Parameters:
@@ -183,12 +171,12 @@ class Signature:
         self.keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
         self.n_positional = len(self.names) - len(self.keywords)
         self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
-        self.forms = {}  # (how many by position, the names of the others): see `form_of`
         self.options, self.specs, self.dicts = {}, {}, {}
         for p in parameters:
             kind, what = _annotated(p.annotation)
             getattr(self, kind)[p.name] = what
         self.roles = [self.role(name) for name in self.names]
+        self.bind = self.binder()
 
     def role(self, name):
         """What of that argument decides how a call is treated."""
@@ -196,25 +184,23 @@ class Signature:
             return _ARRAY
         return _ANY if self.options[name] in options.BY_TYPE else _OPTION
 
-    def bind(self, args, kwargs):
-        """Return the value of each parameter, in their order."""
-        form = (len(args), *kwargs)
-        if form not in self.forms:
-            self.forms[form] = self.form_of(args, kwargs)
-        return [*args, *self.forms[form](self.defaults | kwargs)]
+    def binder(self):
+        """Return a function with these parameters: the value of each, in their order."""
+        written = [
+            f"{name}=defaults[{name!r}]" if name in self.defaults else name for name in self.names
+        ]
+        if self.keywords:
+            written.insert(self.n_positional, "*")
+        values = "".join(f"{name}, " for name in self.names)
+        return eval(f"lambda {', '.join(written)}: ({values})", {"defaults": self.defaults})
 
-    def form_of(self, args, kwargs):
-        """What picks the values of the parameters after `args`, or TypeError for such a call."""
+    def misfit(self, args, kwargs):
+        """The TypeError for a call that does not go with the parameters."""
         rest = self.names[len(args) :]
         for name in rest:
             if name not in kwargs and name not in self.defaults:
-                raise TypeError(f"{self.name}: expected an argument {name}, got none")
-        kwargs = {name: value for name, value in kwargs.items() if name not in rest}
-        if kwargs or len(args) > self.n_positional:
-            raise self.superfluous(args, kwargs)
-        if len(rest) == 1:
-            return lambda values: (values[rest[0]],)
-        return operator.itemgetter(*rest) if rest else lambda values: ()
+                return TypeError(f"{self.name}: expected an argument {name}, got none")
+        return self.superfluous(args, {name: x for name, x in kwargs.items() if name not in rest})
 
     def superfluous(self, args, kwargs):
         """The error for arguments that there are not."""

@@ -1,7 +1,6 @@
 """The parameters of a decoder: how they are drawn, and whether they are those of a config."""
 
 import dataclasses
-import operator
 
 from mgt_np.arrays import layer
 from mgt_np.arrays.initial import ZeroGenerator, normal
@@ -100,7 +99,7 @@ def _shapes(config):
     return params | {
         "tokens": (config.vocab_size, config.d_model),
         "positions": (config.max_tokens, config.d_model),
-        "blocks": params["blocks"] * config.n_layers,
+        "blocks": [_Block(params["blocks"][0])] * config.n_layers,
         "W_out": (config.d_model, config.vocab_size),
     }
 
@@ -113,31 +112,40 @@ def _tree_of_shapes(tree):
     shapes = {name: _tree_of_shapes(child) for name, child in tree.items()}
     if "phi_pre" in shapes:
         shapes["gain"] = shapes["phi_pre"][:1]
-    return _Arrays(shapes) if all(type(x) is tuple for x in shapes.values()) else shapes
+    return shapes
 
 
-_SHAPE = operator.attrgetter("shape")
+class _Block(dict):
+    """The shapes of a block's parameters, and a function that says whether others have them.
 
-
-class _Arrays(dict):
-    """The shapes of a dict that holds arrays alone."""
+    It is compiled, one comparison an array: a walk through 200 sub-layers took 3 % of a small
+    model's forward pass.
+    """
 
     def __init__(self, shapes):
         super().__init__(shapes)
-        self.names, self.in_order = list(shapes), list(shapes.values())
+        self.are_those_of = eval(f"lambda t: {' and '.join(_comparisons(shapes, 't'))}")
 
-    def fit(self, got):
-        """Say whether `got` has these names in this order, and arrays of these shapes."""
+    def fits(self, got):
         try:
-            return list(got) == self.names and list(map(_SHAPE, got.values())) == self.in_order
-        except (AttributeError, TypeError):  # no dict, or no array in it
+            return self.are_those_of(got)
+        except (AttributeError, KeyError, TypeError):  # no dict, not that key, no array
             return False
+
+
+def _comparisons(shapes, tree):
+    """Expressions that are true of `tree`, a name, if it has these keys and shapes."""
+    yield f"len({tree}) == {len(shapes)}"
+    for i, (key, shape) in enumerate(shapes.items()):
+        if type(shape) is tuple:
+            yield f"{tree}[{key!r}].shape == {shape}"
+        else:
+            yield f"({tree}_{i} := {tree}[{key!r}]) is not None"
+            yield from _comparisons(shape, f"{tree}_{i}")
 
 
 def _compare(got, expected, path, where):
     """Hold a dict or list to its shapes; `path` is its place, key by key, `where` is for errors."""
-    if type(expected) is _Arrays and expected.fit(got):
-        return
     kind = dict if isinstance(expected, dict) else list
     if not isinstance(got, kind):
         got = _container(got, kind, path, where)
@@ -154,6 +162,8 @@ def _compare(got, expected, path, where):
         children = enumerate(got)
     for key, child in children:
         wanted = expected[key]
+        if type(wanted) is _Block and wanted.fits(child):
+            continue
         if type(wanted) is not tuple:
             _compare(child, wanted, (*path, key), where)
         elif getattr(child, "shape", None) != wanted:

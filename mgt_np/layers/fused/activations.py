@@ -15,7 +15,6 @@ def normal_weight(xp, x):
 
 def normal_slope(xp, x, F):
     """Φ + x φ."""
-    x = near(xp, x)
     slope = x * x
     slope *= -0.5
     slope = xp.exp(slope)
@@ -28,7 +27,7 @@ def normal_slope(xp, x, F):
 def logistic_slope(xp, x, F):
     """σ + x σ(1 − σ)."""
     slope = 1.0 - F
-    slope *= near(xp, x)
+    slope *= x
     slope += 1.0
     slope *= F
     return slope
@@ -40,14 +39,14 @@ WEIGHTS = {
 }
 
 
-def weighted(xp, x, F):
-    """Return x F, and 0 at −∞."""
-    return (x if squares_are_finite(x) else xp.clip(x, -FAR, None)) * F
+def above(xp, x, finite):
+    """Return x, held to −FAR where not all of it is finite: what F is multiplied by."""
+    return x if finite else xp.clip(x, -FAR, None)
 
 
-def near(xp, x):
-    """Return x, held to ±FAR where there is anything infinite or nearly so."""
-    return x if squares_are_finite(x) else xp.clip(x, -FAR, FAR)
+def within(xp, x, finite):
+    """Return x, held to ±FAR where not all of it is finite: what the slope is taken of."""
+    return x if finite else xp.clip(x, -FAR, FAR)
 
 
 def _fuse(layer):
@@ -57,15 +56,19 @@ def _fuse(layer):
         if approximate != "none":
             return None
 
+        finite = []
+
         def with_weight(x):
             F = weight(xp, x)
-            return weighted(xp, x, F), F
+            finite.append(squares_are_finite(x))
+            return above(xp, x, finite[-1]) * F, F
 
         y, F = in_blocks(with_weight, x)
-        return y, (x, F)
+        return y, (x, F, all(finite))
 
-    def backward(xp, g, x, F):
-        return (in_blocks(lambda g, x, F: g * slope(xp, x, F), g, x, F),)
+    def backward(xp, g, x, F, finite):
+        pull = lambda g, x, F: g * slope(xp, within(xp, x, finite), F)  # noqa: E731
+        return (in_blocks(pull, g, x, F),)
 
     layer.fuse(forward, backward)
 
