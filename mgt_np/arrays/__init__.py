@@ -10,7 +10,7 @@ from .layout import matrices_inside_out, matrices_outside_in
 from .libraries import Place, move, place
 from .namespace import array_namespace, as_float_array, to_host
 from .options import Choice
-from .scale import held, largest, magnitude, squares_are_finite
+from .scale import held, largest, log_sum_exp, magnitude, squares_are_finite
 from .scatter import add_to_columns
 from .special import normal_cdf, normal_cdf_float32
 from .sums import (
@@ -41,6 +41,7 @@ __all__ = [
     "largest",
     "layer",
     "leaves_with_paths",
+    "log_sum_exp",
     "magnitude",
     "matrices_inside_out",
     "matrices_outside_in",

@@ -79,10 +79,11 @@ def _untraced(arrays):
             if x._trace != trace or type(x._node) is not VJPNode:
                 return None
             values[i] = value = x._value
-            if type(value) in boxes:
-                return None
-            if isinstance(value, np.generic | float):  # what NumPy makes of a 0-d array
-                values[i] = np.asarray(value)
+            if type(value) is not np.ndarray:
+                if type(value) in boxes:
+                    return None
+                if isinstance(value, (np.generic, float)):  # what NumPy makes of a 0-d array
+                    values[i] = np.asarray(value)
             argnums.append(i)
             parents.append(x._node)
     return values, trace, argnums, parents

@@ -97,7 +97,7 @@ def _floating_leaves(params):
     for i, leaf in enumerate(leaves):
         if type(leaf) is np.ndarray and leaf.dtype.kind == "f":
             continue
-        if isinstance(leaf, float):
+        if isinstance(leaf, (float, np.floating)):  # NumPy makes a number of a 0-d array
             leaves[i] = np.asarray(leaf)
             continue
         library = library_of(leaf)

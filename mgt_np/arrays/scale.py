@@ -27,6 +27,12 @@ def largest(xp, x, axis):
     return found if isbox(found) else held(found)
 
 
+def log_sum_exp(xp, x, axis):
+    """Return log Σ exp x along an axis, which stays."""
+    shift = largest(xp, x, axis)
+    return shift + xp.log(xp.sum(xp.exp(x - shift), axis=axis, keepdims=True))
+
+
 def squares_are_finite(x):
     """Say whether the host knows that Σ x² is finite: then nothing in x is NaN or infinite."""
     if type(x) is np.ndarray:

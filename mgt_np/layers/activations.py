@@ -64,7 +64,12 @@ def _relu_far_out(x, function):
 ACTIVATIONS = {"gelu": gelu, "relu": relu, "sigmoid": sigmoid, "silu": silu}
 
 
-@layer(requires=lambda x, axis: _axis_of(x, axis))
+def _axis_of_x(x, axis):
+    had = -x.ndim <= axis < x.ndim
+    return None if had else f"expected axis to be one of the {x.ndim} axes of x, got {axis}"
+
+
+@layer(requires=_axis_of_x)
 def softmax(x: "...", *, axis: "int" = -1) -> "...":
     """Return positive weights that sum to one along `axis`.
 
@@ -79,9 +84,3 @@ def softmax(x: "...", *, axis: "int" = -1) -> "...":
         return xp.exp(x)
     weights = xp.exp(x - largest(xp, x, axis))
     return weights / xp.sum(weights, axis=axis, keepdims=True)
-
-
-def _axis_of(x, axis):
-    if -x.ndim <= axis < x.ndim:
-        return None
-    return f"expected axis to be one of the {x.ndim} axes of x, got {axis}"

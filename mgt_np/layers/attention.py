@@ -2,8 +2,9 @@
 
 import math
 
-from mgt_np.arrays import array_namespace, device, layer
+from mgt_np.arrays import array_namespace, layer
 from mgt_np.arrays.initial import constants, normals
+from mgt_np.arrays.masks import allowed_pairs, finite_tokens, nan_where, pairs_of_any_head
 
 from .activations import softmax
 from .linear import linear
@@ -31,14 +32,14 @@ def attention_weights(
     `causal` is given, a query gets NaN if it, or a key that it may attend to, is not finite.
     """
     xp = array_namespace(q, k)
-    allowed = _allowed(q, k, mask, causal)
+    allowed = allowed_pairs(q, k, mask, causal)
     if allowed is None:
         return softmax(_scores(q, k, scale))
-    spoilt, q, k = _finite(allowed, q, k)
+    spoilt, q, k = finite_tokens(allowed, q, k)
     # The lowest finite number, not −∞: a row without any key must not become NaN.
     lowest = float(xp.finfo(q.dtype).min)
     P = softmax(xp.where(allowed, _scores(q, k, scale), lowest))
-    return xp.where(allowed, _spoil(P, spoilt), 0.0)
+    return xp.where(allowed, nan_where(spoilt, P), 0.0)
 
 
 @layer(N="queries", M="keys", d_k="features")
@@ -57,11 +58,11 @@ def scaled_dot_product_attention(
     the plain mean of the values.
     """
     xp = array_namespace(q, k, v)
-    allowed = _allowed(q, k, mask, causal)
+    allowed = allowed_pairs(q, k, mask, causal)
     if allowed is None:
         return xp.matmul(attention_weights(q, k, scale=scale), v)
-    spoilt, q, k, v = _finite(allowed, q, k, v)
-    return _spoil(xp.matmul(attention_weights(q, k, mask=allowed, scale=scale), v), spoilt)
+    spoilt, q, k, v = finite_tokens(allowed, q, k, v)
+    return nan_where(spoilt, xp.matmul(attention_weights(q, k, mask=allowed, scale=scale), v))
 
 
 def _own_width(x, W_k, context, **_):
@@ -105,12 +106,12 @@ def multi_head_attention(
     """
     c = x if context is None else context
     mask = _with_heads(mask, x)
-    spoilt, x, c = _finite(_allowed_to_any_head(x, c, mask, causal), x, c)
+    spoilt, x, c = finite_tokens(pairs_of_any_head(x, c, mask, causal), x, c)
     q = _split_heads(linear(x, W_q, b_q), n_heads)
     k = _split_heads(linear(c, W_k, b_k), n_heads)
     v = _split_heads(linear(c, W_v, b_v), n_heads)
     heads = _join_heads(scaled_dot_product_attention(q, k, v, mask=mask, causal=causal))
-    return _spoil(linear(heads if inner is None else inner(heads), W_o, b_o), spoilt)
+    return nan_where(spoilt, linear(heads if inner is None else inner(heads), W_o, b_o))
 
 
 @layer
@@ -158,46 +159,3 @@ def _join_heads(heads):
     xp = array_namespace(heads)
     x = xp.moveaxis(heads, -3, -2)
     return xp.reshape(x, (*x.shape[:-2], x.shape[-2] * x.shape[-1]))
-
-
-def _allowed(q, k, mask, causal):
-    """Return the truth values of the pairs (query, key) that may meet; None for all."""
-    if not causal:
-        return mask
-    xp = array_namespace(q)
-    queries, keys = (xp.arange(x.shape[-2], device=device(q)) for x in (q, k))
-    past = xp.expand_dims(queries, axis=1) >= xp.expand_dims(keys, axis=0)
-    return past if mask is None else xp.logical_and(mask, past)
-
-
-def _allowed_to_any_head(x, c, mask, causal):
-    if mask is not None and mask.ndim > x.ndim:
-        mask = array_namespace(mask).any(mask, axis=-3)
-    return _allowed(x, c, mask, causal)
-
-
-def _finite(allowed, queries, *keys):
-    """Return which queries may attend to something not finite, and all tokens, those zero.
-
-    0 · ∞ is NaN, so a weight of 0 does not hide a value, nor a gradient of 0 a key. A query that is
-    not finite is spoilt itself. Where all may meet, nothing is done.
-    """
-    if allowed is None:
-        return None, queries, *keys
-    xp = array_namespace(queries, *keys)
-    spoilt, *bad_keys = bad = [_not_finite(x) for x in (queries, *keys)]
-    for tokens in bad_keys:
-        seen = xp.logical_and(allowed, xp.matrix_transpose(tokens))
-        spoilt = xp.logical_or(spoilt, xp.any(seen, axis=-1, keepdims=True))
-    return spoilt, *map(xp.where, bad, [0.0] * len(bad), (queries, *keys))
-
-
-def _not_finite(x):
-    """(..., n, d) → (..., n, 1): whether a token holds an infinity or NaN."""
-    xp = array_namespace(x)
-    return xp.logical_not(xp.all(xp.isfinite(x), axis=-1, keepdims=True))
-
-
-def _spoil(y, spoilt):
-    """Return y with NaN for the spoilt queries: their gradient ends here."""
-    return y if spoilt is None else array_namespace(y).where(spoilt, math.nan, y)

@@ -3,9 +3,8 @@
 import math
 
 from mgt_np.arrays import array_namespace, layer
+from mgt_np.arrays.indices import as_indices, inside, out_of_range
 from mgt_np.arrays.initial import constants, normals
-
-from .checks import as_indices, inside, out_of_range
 
 
 @layer(d_in="features", d_out="outputs")

@@ -3,8 +3,7 @@
 import math
 
 from mgt_np.arrays import array_namespace, largest, layer, on_host
-
-from .checks import as_indices, inside, out_of_range, perhaps_any
+from mgt_np.arrays.indices import as_indices, inside, out_of_range, perhaps_any
 
 
 def _known(targets, ignore_index):

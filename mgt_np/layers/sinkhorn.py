@@ -7,8 +7,9 @@ entries, and products of such matrices are again such matrices.
 
 import functools
 import itertools
+import math
 
-from mgt_np.arrays import array_namespace, device, largest, layer
+from mgt_np.arrays import array_namespace, device, layer, log_sum_exp
 
 ROWS, COLUMNS = -1, -2  # the axis over which a normalisation sums
 ORDERS = {"columns_rows": (COLUMNS, ROWS), "rows_columns": (ROWS, COLUMNS)}
@@ -73,7 +74,7 @@ def normalized_in_turn(logits: "... n n", *, axes, softmax, eps, clamp, implicit
     xp = array_namespace(logits)
     n_exact = len(axes) if eps == 0.0 else int(softmax)
     for axis in axes[:n_exact]:
-        logits = logits - _log_sum_exp(xp, logits, axis)
+        logits = logits - log_sum_exp(xp, logits, axis)
     M = xp.exp(logits)
     if softmax and eps:
         M = M + eps
@@ -81,11 +82,6 @@ def normalized_in_turn(logits: "... n n", *, axes, softmax, eps, clamp, implicit
         total = xp.sum(M, axis=axis, keepdims=True)
         M = M / (xp.maximum(total, xp.full_like(total, eps)) if clamp else total + eps)
     return M
-
-
-def _log_sum_exp(xp, x, axis):
-    shift = largest(xp, x, axis)
-    return shift + xp.log(xp.sum(xp.exp(x - shift), axis=axis, keepdims=True))
 
 
 @layer
@@ -98,18 +94,10 @@ def birkhoff(weights: "... n!") -> "... n n":
     lexicographic order: w = e_1 gives the identity, equal weights 1/n everywhere. Sums are exact
     without iterating; but n! is 720 for n = 6.
     """
-    xp, n = array_namespace(weights), _factorial_root(weights.shape[-1])
+    xp = array_namespace(weights)
+    n = next(n for n in itertools.count(1) if math.factorial(n) == weights.shape[-1])
     permutations = xp.asarray(_permutations(n), dtype=weights.dtype, device=device(weights))
     return xp.reshape(xp.matmul(weights, permutations), (*weights.shape[:-1], n, n))
-
-
-def _factorial_root(m):
-    """The n of n! = m."""
-    n = 1
-    while m > 1:
-        n += 1
-        m //= n
-    return n
 
 
 @functools.cache

@@ -194,10 +194,11 @@ TESTED_ELSEWHERE = {
     "arrays/boxes": "arrays/test_gradients",
     "arrays/checks": "laws/test_layer_contract",
     "arrays/differentiable": "arrays/test_rules",
+    "arrays/indices": "layers/test_loss",
     "arrays/initial": "layers/test_linear",
     "arrays/layout": "layers/test_sinkhorn",
+    "arrays/masks": "layers/test_attention",
     "arrays/sums": "laws/test_fused_layers",
-    "layers/checks": "layers/test_loss",
     "layers/fused": "laws/test_fused_layers",
     "models/rules": "laws/test_residual_rules",
 }

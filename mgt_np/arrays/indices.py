@@ -1,6 +1,7 @@
 """Tokens and targets: integers that name a class, in range or not."""
 
-from mgt_np.arrays import array_namespace, on_host
+from .boxes import on_host
+from .namespace import array_namespace
 
 
 def as_indices(x):
