@@ -15,7 +15,15 @@ from . import noise
 from .cases import CASES, cases_of
 from .contract import CONTRACT, arguments, results
 from .cuts import CUTS
-from .other_side import SECONDS, call, cotangents, libraries_for, library_named, rounded
+from .other_side import (
+    SECONDS,
+    call,
+    cotangents,
+    float64_of_jax,
+    libraries_for,
+    library_named,
+    rounded,
+)
 from .readings import predict, steps_of
 from .search import RIGHT, WRONG, Search, Trial, in_units
 from .steps import Reading
@@ -149,9 +157,10 @@ def compare(
         if name in skip:
             rows[name] = Row(name, "skipped", why=skip[name])
             continue
-        rows[name] = _compare_one(
-            name, offered[name], target, follows, dtypes, skip, gradients, seconds
-        )
+        with float64_of_jax():
+            rows[name] = _compare_one(
+                name, offered[name], target, follows, dtypes, skip, gradients, seconds
+            )
     return Report(rows)
 
 

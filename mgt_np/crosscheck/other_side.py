@@ -2,8 +2,10 @@
 
 import importlib.util
 import inspect
+import sys
 import threading
 from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -71,6 +73,9 @@ class _Numpy:
     def total(self, y):
         return array_namespace(y).sum(y)
 
+    def repeatable(self, function):
+        return function
+
     def gradient(self, loss, arrays):
         try:
             return grad(loss)(arrays)
@@ -112,6 +117,9 @@ class _Torch:
     def total(self, y):
         return y.sum()
 
+    def repeatable(self, function):
+        return function
+
     def gradient(self, loss, arrays):
         leaves = {name: x.clone().requires_grad_() for name, x in arrays.items()}
         value = loss(leaves)
@@ -121,7 +129,28 @@ class _Torch:
         return dict(zip(arrays, found, strict=True))
 
 
+# To XLA: a case is computed once or twice, so that no time of compiling is made up for.
+QUICKLY = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
+
+
+@contextmanager
+def float64_of_jax():
+    """Leave JAX with the float64 that it has now, whatever is switched on within."""
+    had = sys.modules["jax"].config.jax_enable_x64 if "jax" in sys.modules else None
+    try:
+        yield
+    finally:
+        if _Jax.config is not None:
+            _Jax.config.update("jax_enable_x64", bool(had))
+            _Jax.config = None
+
+
 class _Jax:
+    config = None  # JAX's, once float64 is switched on
     name = "jax"
     may_lose_the_trace = False
     dtypes = ("float64", "float32", "bfloat16", "float16")
@@ -129,6 +158,7 @@ class _Jax:
     def __init__(self):
         import jax
 
+        _Jax.config = jax.config
         jax.config.update("jax_enable_x64", True)
         self.jax = jax
 
@@ -153,8 +183,35 @@ class _Jax:
     def total(self, y):
         return y.sum()
 
+    def repeatable(self, function):
+        return _Traced(self.jax, function)
+
     def gradient(self, loss, arrays):
-        return self.jax.grad(loss)(arrays)
+        return _Traced(self.jax, self.jax.grad(loss))(arrays)
+
+
+class _Traced:
+    """A function of JAX's, compiled as a whole where it can be.
+
+    JAX compiles each operation for each shape, which takes minutes for all cases. A function that
+    looks at values, or computes on the host, is called as it is. The second call traces it again:
+    where that gives another program, the function is not deterministic.
+    """
+
+    def __init__(self, jax, function):
+        self.jax, self.function, self.program, self.made = jax, function, None, None
+
+    def __call__(self, arrays):
+        try:
+            # A function of its own each time: JAX traces no function twice.
+            lowered = self.jax.jit(lambda arrays: self.function(arrays)).lower(arrays)
+            program = lowered.as_text()
+            if program != self.program:
+                self.made = lowered.compile(compiler_options=QUICKLY)(arrays)
+                self.program = program
+            return self.made
+        except Exception:
+            return self.function(arrays)
 
 
 def rounded(case, dtype):
@@ -211,7 +268,9 @@ def _ask(found, function, case, dtype, library, reference, gradients):
         for name, x in case.options.items()
     }
     before = {name: library.get(x).copy() for name, x in put.items()}
-    made = function(**arguments(checked, put, options))
+
+    run = library.repeatable(lambda given: function(**arguments(checked, given, options)))
+    made = run(put)
     outputs = _checked_outputs(found, checked, made, dtype, library, reference, put)
     if found.verdict:
         return
@@ -219,7 +278,7 @@ def _ask(found, function, case, dtype, library, reference, gradients):
         if not np.array_equal(before[name], library.get(x), equal_nan=True):
             found.verdict, found.why = "mutates-inputs", f"{name} is not what it was"
             return
-    again = results(checked, function(**arguments(checked, put, options)))
+    again = results(checked, run(put))
     for name, y in again.items():
         if not np.array_equal(outputs[name], library.get(y), equal_nan=True):
             found.verdict, found.why = "not-deterministic", f"{name} differs from call to call"

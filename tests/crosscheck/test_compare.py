@@ -50,6 +50,13 @@ def torch_softmax(x):
     return torch.softmax(x, -1)
 
 
+def on_jax(jax, function, **options):
+    """The verdict on a softmax of JAX's, on two cases."""
+    others = {case.id: "" for case in cases_of("softmax")[2:]}
+    module = {"softmax": function, "ARRAYS": "jax"}
+    return compare(module, skip=others, **options)["softmax"]
+
+
 BOTH = ("float64", "float32")
 NOT_PLAIN = ("mhc_update/n-is-d", "mhc_update/one-stream")
 
@@ -60,8 +67,7 @@ class TestRight:
         [
             ("numpy", {"mhc_update": update, "softmax": softmax}, (), BOTH),
             ("torch", {"mhc_update": update, "softmax": torch_softmax}, (), BOTH),
-            # compiles each operation anew for each shape and dtype
-            ("jax", {"mhc_update": update}, NOT_PLAIN, ("float32",)),
+            ("jax", {"mhc_update": update}, NOT_PLAIN, BOTH),
         ],
     )
     def test_in_the_arrays_of_each_library(self, library, functions, skip, dtypes):
@@ -85,6 +91,36 @@ class TestRight:
             assert not row.shows
         assert library in kinds
         assert kinds <= {library, "autograd", "mgt_np"}
+
+    def test_jax_keeps_the_precision_that_it_had(self):
+        jax = pytest.importorskip("jax")
+        had = jax.config.jax_enable_x64
+        try:
+            for x64 in (False, True):
+                jax.config.update("jax_enable_x64", x64)
+                assert on_jax(jax, lambda x: jax.nn.softmax(x, -1)).verdict == "right"
+                assert jax.config.jax_enable_x64 == x64
+        finally:
+            jax.config.update("jax_enable_x64", had)
+
+    def test_functions_that_jax_cannot_compile(self):
+        jax = pytest.importorskip("jax")
+
+        def looks_at_values(x):
+            shift = x.max(-1, keepdims=True) if bool((abs(x) < 1e9).all()) else 0.0
+            e = jax.numpy.exp(x - shift)
+            return e / e.sum(-1, keepdims=True)
+
+        row = on_jax(jax, looks_at_values)
+        assert (row.verdict, row.gradients) == ("right", True)
+        row = on_jax(jax, lambda x: np.asarray(jax.nn.softmax(x, -1)), gradients=False)
+        assert row.verdict == "wrong-dtype"
+
+    def test_a_program_that_differs_from_call_to_call(self):
+        jax = pytest.importorskip("jax")
+        rng = np.random.default_rng(0)
+        row = on_jax(jax, lambda x: jax.nn.softmax(x, -1) * (1.0 + 1e-9 * rng.normal()))
+        assert row.verdict == "not-deterministic"
 
     def test_our_own_layers_in_numpy_have_gradients(self):
         row = row_of("softmax", layers.softmax)
