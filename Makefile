@@ -4,7 +4,7 @@ BIN = $(VENV)/bin
 
 LIBRARIES ?= torch jax hyper-connections
 
-.PHONY: help reproduce test libraries table benchmark lint format clean
+.PHONY: help reproduce test libraries table grading lessons assignments benchmark lint format clean
 
 help: ## show these targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -22,6 +22,16 @@ libraries: $(VENV)/installed-libraries ## run the suite on PyTorch's and JAX's a
 
 table: $(VENV)/installed-libraries ## the same on all of them, and write the README's table of it
 	$(ON_JAX) $(BESIDE) $(BIN)/python -m pytest -n auto --support-table README.md
+
+lessons: $(VENV)/installed-for-tests ## run the lessons again, and store them with their outputs
+	$(BESIDE) $(BIN)/python tests/test_lessons.py
+
+assignments: $(VENV)/installed-for-grading ## nbgrader's assignments of all lessons, in build/assignments
+	$(BIN)/python lessons/make_assignments.py build/assignments
+	cd build/assignments && PATH="$(abspath $(BIN)):$$PATH" nbgrader generate_assignment --all --create --force
+
+grading: $(VENV)/installed-for-grading ## let nbgrader build and grade an assignment
+	$(BESIDE) $(BIN)/python -m pytest tests/test_assignments.py
 
 benchmark: $(VENV)/installed-for-benchmarks ## time step and forward pass, beside the last time's
 	$(BIN)/python -m pytest benchmarks --benchmark-autosave --benchmark-compare
@@ -55,6 +65,11 @@ $(VENV)/installed-for-tests: pyproject.toml
 $(VENV)/installed-for-benchmarks: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	touch $@
+
+$(VENV)/installed-for-grading: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[test,grading]'
+	touch $(VENV)/installed $@
 
 $(VENV)/installed-libraries: $(VENV)/installed-for-tests
 	$(BIN)/python -m pip install --quiet $(LIBRARIES)

@@ -1,4 +1,4 @@
-"""Bounds and gaps: how fast must attention collapse, in depth, in width, in entropy?"""
+"""Bounds and gaps: how fast must attention collapse, in depth, in width, in entropy? Lesson 03."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Gradients over parameter trees: one root per leaf, one walk over the tape."""
+"""Gradients over parameter trees: one root per leaf, one walk over the tape. Lesson 00."""
 
 import functools
 import itertools

@@ -140,12 +140,13 @@ QUICKLY = {
 @contextmanager
 def float64_of_jax():
     """Leave JAX with the float64 that it has now, whatever is switched on within."""
-    had = sys.modules["jax"].config.jax_enable_x64 if "jax" in sys.modules else None
+    jax = sys.modules.get("jax")
+    had = jax is not None and jax.config.jax_enable_x64
     try:
         yield
     finally:
         if _Jax.config is not None:
-            _Jax.config.update("jax_enable_x64", bool(had))
+            _Jax.config.update("jax_enable_x64", had)
             _Jax.config = None
 
 

@@ -1,4 +1,4 @@
-"""Attention: weights, scaled dot product, several heads (Vaswani et al., 1706.03762, §3.2)."""
+"""Attention: weights, scaled dot product, several heads (Vaswani et al., 1706.03762). Lesson 01."""
 
 import math
 

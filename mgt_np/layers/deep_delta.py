@@ -3,7 +3,7 @@
 A sub-layer's output names a direction k, a gate says how much of what the state holds along k to
 replace, and by what: X' = X + β k (vᵀ − kᵀX). The state of a token is a vector, or a matrix of d_v
 value channels that a compressor reads as one vector. The authors' code is
-yifanzhang-pro/deep-delta-learning, 2b55f25.
+yifanzhang-pro/deep-delta-learning, 2b55f25. Lesson 05.
 """
 
 import math

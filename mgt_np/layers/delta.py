@@ -1,7 +1,7 @@
 """The Delta Operator A = I − β k kᵀ: a rank-one change of the identity, and its spectrum.
 
 Deep Delta Learning (2601.00417), §2 and §3; in MGT (2601.01014) it is the model of a geometric
-update. β = 0 leaves everything, β = 1 forgets the component along k, β = 2 reflects it.
+update. β = 0 leaves everything, β = 1 forgets the component along k, β = 2 reflects it. Lesson 04.
 """
 
 from mgt_np.arrays import array_namespace, as_float_array, device, has_values, held, layer

@@ -2,7 +2,7 @@
 
 A state of keys and values is overwritten token by token (Schlag et al., 2102.11174); gated
 (Yang et al., Gated DeltaNet, 2412.06464), and with several steps a token (Siems et al.,
-DeltaProduct, 2502.10297). Two forms of one operator: token by token, and in chunks.
+DeltaProduct, 2502.10297). Two forms of one operator: token by token, and in chunks. Lesson 05.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The feed-forward sub-layer."""
+"""The feed-forward sub-layer. Lesson 02."""
 
 from mgt_np.arrays import Choice, layer
 from mgt_np.arrays.initial import constants, normals

@@ -2,7 +2,7 @@
 
 The full text of the paper could not be read; the equations are those of its later versions (v2/v3)
 as secondary texts report them. The paper calls the gate "mHC"; it is one stream and a sigmoid, not
-DeepSeek's manifold-constrained hyper-connections.
+DeepSeek's manifold-constrained hyper-connections. Lesson 07.
 """
 
 from mgt_np.arrays import array_namespace, layer

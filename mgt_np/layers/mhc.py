@@ -2,7 +2,7 @@
 
 The streams are mixed by a doubly stochastic matrix, so that neither the signal nor its gradient
 grows with depth. Implementations differ in details that the paper leaves open or that they chose
-otherwise: `MHC_CONVENTIONS` has one row of choices for each.
+otherwise: `MHC_CONVENTIONS` has one row of choices for each. Lesson 06.
 """
 
 import math

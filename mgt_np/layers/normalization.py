@@ -1,4 +1,4 @@
-"""Layer norm and RMS norm, over the last axis."""
+"""Layer norm and RMS norm, over the last axis. Lesson 02."""
 
 from mgt_np.arrays import array_namespace, layer
 from mgt_np.arrays.initial import constants

@@ -2,7 +2,7 @@
 
 A matrix of non-negative entries whose rows and columns all sum to one is a mixture of permutations
 (Birkhoff 1946; von Neumann 1953). It does not lengthen any vector, ‖H‖₂ ≤ 1, keeps the mean of the
-entries, and products of such matrices are again such matrices.
+entries, and products of such matrices are again such matrices. Lesson 06.
 """
 
 import functools

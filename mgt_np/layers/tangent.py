@@ -2,7 +2,7 @@
 
 The paper (2601.01014) calls its gate a soft stand-in for a projection on the tangent space at x; of
 which manifold, nothing that we could read says. Two readings that can be computed: the sphere on
-which x lies, and the plane that fits the tokens around x best (`local_tangent_basis`).
+which x lies, and the plane that fits the tokens around x best (`local_tangent_basis`). Lesson 07.
 """
 
 from mgt_np.arrays import array_namespace, layer, magnitude

@@ -1,4 +1,4 @@
-"""Architectures: a decoder, and the choice of its residual rule."""
+"""Architectures: a decoder, and the choice of its residual rule. Lesson 08."""
 
 from .config import TransformerConfig
 from .decoder import hidden_states, transformer
