@@ -4,7 +4,7 @@ BIN = $(VENV)/bin
 
 LIBRARIES ?= torch jax hyper-connections
 
-.PHONY: help reproduce test libraries table grading lessons assignments benchmark lint format clean
+.PHONY: help reproduce test libraries table grading formulas lessons assignments benchmark lint format clean
 
 help: ## show these targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -32,6 +32,10 @@ assignments: $(VENV)/installed-for-grading ## nbgrader's assignments of all less
 
 grading: $(VENV)/installed-for-grading ## let nbgrader build and grade an assignment
 	$(BESIDE) $(BIN)/python -m pytest tests/test_assignments.py
+
+formulas: $(VENV)/installed-for-tests ## let KaTeX and MathJax render every formula of the lessons (npm)
+	npm install --silent --no-save --prefix $(VENV)/formulas katex@0.16 mathjax-full@3
+	NODE_PATH=$(abspath $(VENV))/formulas/node_modules $(BIN)/python -m pytest tests/test_formulas.py
 
 benchmark: $(VENV)/installed-for-benchmarks ## time step and forward pass, beside the last time's
 	$(BIN)/python -m pytest benchmarks --benchmark-autosave --benchmark-compare
