@@ -141,7 +141,7 @@ WRONG = {
         (_own_write_unseen, "own token's write"),
         (_no_mask, "later tokens"),
         (lambda S, q, k, v, beta: q @ S, "two things"),
-        (_no_beta, "does not enter"),
+        (_no_beta, "dropped out"),
         (lambda *inputs: delta_chunk(*inputs)[::-1], "outputs first"),
         (_token_by_token, "by a loop"),
         (_by_the_package, "derive it"),

@@ -36,6 +36,8 @@ WRONG = {
         (lambda r, memory: -np.log(memory) / np.log(1.0 + r), "adds the lengths"),
         (lambda r, memory: -2.0 * np.log(memory) / np.log(1.0 + r), "squares of the lengths"),
         (lambda r, memory: 2.0 * np.log(memory) / np.log(1.0 + r**2), "the sign"),
+        (lambda r, memory: 2.0 * np.log(memory) / np.log(1.0 - r**2), "1 − r² is only near"),
+        (lambda r, memory: np.log(memory) / np.log(1.0 - r), "do not subtract"),
         (lambda r, memory: int(np.ceil(sublayers_until(r, memory))), "do not round"),
         (lambda r, memory: f"{sublayers_until(r, memory)}", "leave the quotes away"),
         (lambda r, memory: 3.9, "should be"),
@@ -52,7 +54,8 @@ WRONG = {
             "no memory is above 1",
         ),
         (lambda alpha, ratios: 1.0 - np.sum(_part(ratios / alpha)), "the factors multiply"),
-        (lambda alpha, ratios: 1.0 / np.sqrt(1.0 + (ratios / alpha) ** 2), "got shape"),
+        (lambda alpha, ratios: 1.0 / np.sqrt(1.0 + (ratios / alpha) ** 2), "one number, got"),
+        (lambda alpha, ratios: (1.0 + np.sum((ratios / alpha) ** 2)) ** -0.5, "as in pre-LN"),
         (lambda alpha, ratios: 0.1, "should be"),
     ],
     "08.3": [
@@ -91,6 +94,12 @@ WRONG = {
                 x_0, f, 2 * n_blocks, -np.log(memory) / n_blocks * 0.9
             ),
             "but the memory is",
+        ),
+        (
+            lambda x_0, f, n_blocks, memory: (
+                even_steps(x_0, f, n_blocks, memory) / memory ** (0.5 / n_blocks)
+            ),
+            "not x_l.",
         ),
         (lambda *given: even_steps(*given)[::-1], "the order is reversed"),
         (lambda *given: even_steps(*given) ** 2, "squares of the steps"),

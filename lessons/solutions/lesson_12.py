@@ -144,6 +144,8 @@ WRONG = {
         (all_in_queries, "share √s"),
         (sigma_in_both, "the logits have to stay"),
         (v_not_transposed, "returns Vᵀ"),
+        (lambda *given: (balanced(*given)[0], -balanced(*given)[1]), "in both matrices or in none"),
+        (lambda *given: [a.astype(np.float32) for a in balanced(*given)], "in float64"),
         (all_columns, "expected two matrices of shape"),
         (queries_only, "columns of your W_k"),
         (both_by_qr, "the logits have to stay"),

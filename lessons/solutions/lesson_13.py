@@ -139,6 +139,10 @@ def wide_input():
     return survivor()[0], np.random.default_rng(0).normal(size=(4, 768))
 
 
+def nan_when_narrow():
+    return lambda x: mgt_np.layer_norm(x) if x.shape[-1] > 9 else x * np.nan, np.array([1.0, -1.0])
+
+
 def swapped():
     return np.array([1.0, -1.0]), survivor()[0]
 
@@ -156,7 +160,7 @@ WRONG = {
         (lambda *arrays: 1, "expected one of"),
     ],
     "13.2": [
-        (two_streams, "always symmetric"),
+        (two_streams, "below 3 × 3"),
         (rows_only, "not doubly stochastic"),
         (equal_streams, "all equal"),
         (symmetric, "your H is symmetric"),
@@ -173,6 +177,7 @@ WRONG = {
         (by_variance, "'variance 1"),
         (only_centred, "'variance 1"),
         (wide_input, "0.01 or more"),
+        (nan_when_narrow, "NaN or infinity"),
         (swapped, "a function of x, and an array"),
     ],
 }

@@ -81,6 +81,8 @@ def hint_for(got, right, usual=(), *, rtol=1e-9, atol=1e-12, what="the answer"):
         return f"expected {what} {wanted}, got shape {got.shape}."
     if not np.isfinite(got).all():
         return f"{what} holds NaN or infinity for a test input."
+    if np.allclose(got, right, 1e-6, atol):
+        return f"for a test input {what} is right to a few digits only: compute in float64."
     if got.shape == ():
         return f"for a test input {what} is {got:.6g}, and should be {right:.6g}."
     off = np.unravel_index(np.argmax(np.abs(got - right)), got.shape)

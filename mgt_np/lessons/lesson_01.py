@@ -86,7 +86,8 @@ def _heads(x, W_q, W_k, W_v, H, *, scale=None, mask="before", over=1, apart=Fals
 @exercise("01.2")
 def heads(answer, rng):
     """Causal attention with several heads, before W_o."""
-    H, d_h = int(rng.integers(2, 4)), int(rng.integers(2, 5))
+    H = int(rng.integers(2, 4))
+    d_h = H + int(rng.integers(1, 3))  # not H, which would make √(H · d_h) the scale squared
     N, d = int(rng.integers(4, 7)), int(rng.integers(3, 7))
     x = rng.standard_normal((N, d))
     weights = rng.standard_normal((3, d, H * d_h))

@@ -120,7 +120,7 @@ def layer_norm_gradient(answer, rng):
     usual = [(_gradient(x, gain, G, eps, change), hint) for change, hint in CHANGES.items()]
     with without(mgt_np.grad, mgt_np.value_and_grad):
         got = answer(x, gain, G, eps)
-    hint = hint_for(got, right, usual, what="the gradient")
+    hint = hint_for(got, right, usual, rtol=1e-12, what="the gradient")
     if hint and np.shape(got) == right.shape and np.allclose(got, right, 1e-5, 1e-5):
         return (
             "right to a few digits alone: that is a difference quotient, and not a derivation "

@@ -56,8 +56,8 @@ def log_sinkhorn(answer, rng):
         if hint and scale > 100.0:
             if np.ndim(got) and not np.isfinite(np.asarray(got, dtype=float)).all():
                 return (
-                    "it overflows or divides by 0 for logits of ±2000: take the largest out of each "
-                    "column's and each row's sum, every time, before exp."
+                    "it overflows or divides by 0 for logits of ±2000: take the largest out of "
+                    "each column's and each row's sum, every time, before exp."
                 )
             return f"with logits of ±2000: {hint}"
         if hint:
@@ -89,9 +89,9 @@ def _sinkhorn_mistakes(Z, n_iters):
             for axis in (0, 1):
                 again = np.exp(again - _log_sum_exp(again, axis))
                 no_max = no_max - (_log_sum_exp(no_max, axis) - no_max.max(axis, keepdims=True))
-        no_max = np.exp(no_max)
+        across, no_max = np.exp(across), np.exp(no_max)
     return [
-        (np.exp(across), "a row's sum is subtracted along its row: keepdims=True keeps it there."),
+        (across, "a row's sum is subtracted along its row: keepdims=True keeps it there."),
         (again, "exp is taken once, at the end: between the two steps stay in logarithms."),
         (no_max, "the largest was taken out before exp, and not added again to the logarithm."),
         (other, "the rows come first here: the paper divides the columns first."),

@@ -71,7 +71,7 @@ def lost(answer, rng):
             (n_tokens * size, "that is all there is: some of it the sum does tell."),
             (
                 n_tokens * (size - min(size, d)),
-                "that counts by the shape of W_o: its rank may be lower.",
+                "that counts by the shape of W_o, or block by block: the whole has another rank.",
             ),
         ]
         hint = hint_for(got, n_tokens * (size - rank), usual)
@@ -108,7 +108,7 @@ def _why_not_moved(made, Z, W_o, n_heads):
         return "your heads are the given ones."
     if off > 1e-12:
         if off < 1e-6:
-            return f"the sum changes by {off:.1e}, by rounding: shorter steps do, see that all do."
+            return f"the sum changes by {off:.1e}, by rounding: take shorter steps, in float64."
         return f"the sum changes by {off:.2g}: each token's step z has to have z W_o = 0."
     if (far.max(axis=1) == 0.0).any():
         return "some tokens keep all their heads: each head of each token has to move."
@@ -125,7 +125,7 @@ def balanced(answer, rng):
     for d, d_k in ((4, 2), (7, 3), (int(rng.integers(5, 9)), 5)):
         W_q, W_k = rng.normal(size=(2, d, d_k))
         made = answer(W_q.copy(), W_k.copy())
-        if not isinstance(made, tuple | list) or len(made) != 2:
+        if not isinstance(made, tuple | list | np.ndarray) or len(made) != 2:
             return "expected two matrices."
         if any(np.shape(a) != (d, d_k) for a in made):
             shapes = " and ".join(str(np.shape(a)) for a in made)
@@ -143,7 +143,12 @@ def _why_not_balanced(Q, K, W_q, W_k):
             return "your logits are the transposed ones: queries and keys are swapped."
         sigma = [np.linalg.svd(logits)[1] for logits in (Q @ K.T, W_q @ W_k.T)]
         if np.allclose(*sigma):
-            return "the singular values are right, the vectors not: NumPy's svd returns Vᵀ, not V."
+            if off < 1e-4:
+                return f"W_q W_kᵀ changes by {off:.0e}, by rounding: compute in float64."
+            return (
+                "the singular values are right, the vectors not: NumPy's svd returns Vᵀ, not V; "
+                "and a column changes its sign in both matrices or in none."
+            )
         return f"W_q W_kᵀ changes by {off:.2g}: the logits have to stay."
     grams = [Q.T @ Q, K.T @ K]
     for name, gram in zip(("W_q", "W_k"), grams, strict=True):

@@ -111,17 +111,17 @@ def _why_no_witness(H, X, difference):
     if X.ndim != 2 or X.shape[0] != H.shape[0]:
         return f"expected X of n = {H.shape[0]} streams, n × d, got shape {X.shape}."
     sums = np.concatenate([H.sum(axis=0), H.sum(axis=1)])
-    if H.min() < 0.0 or np.max(np.abs(sums - 1.0)) > 1e-12:
+    if H.min() < -1e-12 or np.max(np.abs(sums - 1.0)) > 1e-12:
         return "H is not doubly stochastic: entries ≥ 0, and every row and column sums to 1."
     if H.shape[0] < 3:
-        return "a doubly stochastic 2 × 2 matrix is (a, 1 − a; 1 − a, a): always symmetric."
+        return "a doubly stochastic matrix below 3 × 3 is (1) or (a, 1 − a; 1 − a, a): symmetric."
     if np.max(np.abs(H - H.T)) < 1e-12:
-        return "your H is symmetric: H Xᵀ and its transpose are one thing for every X."
+        return "your H is symmetric: H X and Hᵀ X are the same for every X."
     if H.shape[0] > 3:
         return f"{H.shape[0]} streams are more than needed."
     if X.shape[1] > 1:
         return f"{X.shape[1]} features a stream are more than needed."
-    if np.max(np.abs(X)) > 1.0:
+    if np.max(np.abs(X)) > 1.0 + 1e-12:
         return "entries of X have to lie between −1 and 1."
     if np.ptp(X) < 1e-12:
         return "your streams are all equal: H and Hᵀ both keep those, so nothing shows."
@@ -147,6 +147,8 @@ def survivor(answer, rng):
     right, got = mgt_np.layer_norm(x), np.asarray(layer(x.copy()))
     if got.shape != right.shape:
         return f"on your x the layer returns shape {got.shape}, not {right.shape}."
+    if not np.isfinite(right).all() or not np.isfinite(got).all():
+        return "on your x a layer returns NaN or infinity: show a difference in finite numbers."
     off = np.max(np.abs(got - right)) / max(np.max(np.abs(right)), 1e-300)
     if not off > 0.01:
         if off < 1e-12:

@@ -39,6 +39,8 @@ class TestHintFor:
             ({"a": 1}, np.ones(2), "got a dict"),
             ([[1.0], [1.0, 2.0]], np.ones(2), "got a list"),
             (np.inf, 0.5, "NaN or infinity"),
+            (np.float32(0.1), 0.1, "a few digits only"),
+            (0.1 * (1.0 + 1.01e-6), 0.1, "should be 0.1"),
             (0.25, 0.5, "0.25, and should be 0.5"),
             (np.array([1.0, 3.0]), np.array([1.0, 2.0]), "[1] is 3, and should be 2"),
         ],
