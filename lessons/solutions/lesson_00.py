@@ -49,6 +49,10 @@ def tanh_forgotten(X, W, G):
     return G @ W.T, X.T @ G
 
 
+def not_transposed(X, W, G):
+    return G @ W, X.T @ G
+
+
 def trap(N, d, m):
     return tanh_forgotten, np.ones((N, d))
 
@@ -103,6 +107,8 @@ WRONG = {
         (lambda Z, t: (mgt_np.softmax(Z) - one_hot(Z, t)) / Z.size, "all N · C entries"),
         (lambda Z, t: mgt_np.softmax(Z) / len(Z), "term of the target"),
         (lambda Z, t: -one_hot(Z, t) / len(Z), "normaliser is missing"),
+        (lambda Z, t: one_hot(Z, t) / len(Z), "of the target alone"),
+        (lambda Z, t: -one_hot(Z, t), "of the target alone"),
         (lambda Z, t: one_hot(Z, t) * loss_gradient(Z, t), "only the target's logit"),
         (lambda Z, t: (mgt_np.softmax(Z, axis=0) - one_hot(Z, t)) / len(Z), "over the tokens"),
         (lambda Z, t: -one_hot(Z, t) / mgt_np.softmax(Z) / len(Z), "go on to z"),
@@ -115,6 +121,7 @@ WRONG = {
         (lambda N, d, m: (right_gradient, np.ones((N, d))), "nothing to catch"),
         (lambda N, d, m: (doubled, np.ones((N, d))), "is doubled"),
         (lambda N, d, m: (reversed_sign, np.ones((N, d))), "other sign"),
+        (lambda N, d, m: (not_transposed, np.ones((N, d))), "is G @ W.T"),
         (lambda N, d, m: (nothing, np.ones((N, d))), "only dW is zero"),
         (lambda N, d, m: (shifted, np.ones((N, d))), "at X = 0 your dW"),
         (lambda N, d, m: (tanh_forgotten, np.zeros((N, d))), "your X is zero"),

@@ -58,6 +58,18 @@ def gradient_with(mistake):
     return wrong
 
 
+def over_tokens(x, gain, G, eps, axis=0):
+    centred = x - x.mean(axis=0, keepdims=True)
+    s = np.sqrt((centred**2).mean(axis=0, keepdims=True) + eps)
+    y, D = centred / s, G * gain
+    D = D - y * (y * D).mean(axis=axis, keepdims=True)
+    return (D - D.mean(axis=axis, keepdims=True)) / s
+
+
+def statistics_over_tokens(x, gain, G, eps):
+    return over_tokens(x, gain, G, eps, axis=-1)
+
+
 def both_held(x, gain, G, eps):
     return G * gain / np.sqrt(x.var(axis=-1, keepdims=True) + eps)
 
@@ -94,6 +106,9 @@ WRONG = {
         (by_the_library, "derive it"),
         (lambda x, gain, G, eps: gradient_with("gain")(x, gain, G, eps) * gain, "belongs to G"),
         (lambda x, gain, G, eps: layer_norm_gradient(x, gain, G, 0.0), "is missing in s"),
+        (gradient_with("axis"), "of the two projections"),
+        (over_tokens, "features of one token (axis −1), not over tokens"),
+        (statistics_over_tokens, "in x̂ and s too"),
         (lambda x, gain, G, eps: 0.5, "of shape"),
     ],
     "02.3": [

@@ -114,6 +114,13 @@ def without_skip_in_P(x, first, second):
     return np.stack([x, P1 @ x @ W1, P2 @ x @ W2, P2 @ P1 @ x @ W1 @ W2])
 
 
+def weights_of_each_path(x, first, second):
+    (W1, W2), P1 = maps(first, second), weights(x, first)
+    write = P1 @ x @ W1
+    P_x, P_write = weights(x, second), weights(write, second)
+    return np.stack([x, write, P_x @ x @ W2, P_write @ write @ W2])
+
+
 def last_term(term):
     """The right terms, and another for the path through both layers."""
 
@@ -188,6 +195,7 @@ WRONG = {
     ],
     "03.3": [
         (own_weights_of_x, "not from x"),
+        (weights_of_each_path, "paths share the weights"),
         (without_skip_in_P, "skip is missing in its P"),
         (last_term(lambda P1, P2, x, W1, W2: P1 @ P2 @ x @ W1 @ W2), "to the right"),
         (last_term(lambda P1, P2, x, W1, W2: P2 @ P1 @ x @ W2 @ W1), "to the left"),

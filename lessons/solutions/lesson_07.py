@@ -22,7 +22,7 @@ def best_gate(x, v):
     return np.clip(mgt_np.sphere_tangent(x, v) / v, 0.0, 1.0)
 
 
-SOLUTIONS = {"07.1": forget_all, "07.2": x_gradient, "07.3": best_gate}
+SOLUTIONS = {"07.1": forget_all, "07.2": best_gate, "07.3": x_gradient}
 
 
 def beta_and_gate_held(G, X, V, W_gate, W_beta, b_beta, alpha, lam, eps, norm_back):
@@ -51,7 +51,8 @@ def gradient_without(what):
         U, tanh = X @ W_gate, np.tanh(X @ W_beta + b_beta)
         beta, g = lam * tanh + eps, mgt_np.sigmoid(mgt_np.layer_norm(U))
         a = 1.0 if what == "alpha" else alpha
-        dbeta = np.sum(G * (V * g - (0.0 if what == "x" else alpha) * X), axis=-1, keepdims=True)
+        total = np.mean if what == "sum" else np.sum
+        dbeta = total(G * (V * g - (0.0 if what == "x" else alpha) * X), axis=-1, keepdims=True)
         dz = lam * (1.0 if what == "tanh" else 1.0 - tanh**2) * dbeta
         dn = beta * G * (1.0 if what == "v" else V) * (1.0 if what == "sigmoid" else g * (1.0 - g))
         du = dn if what == "norm" else norm_back(X if what == "U" else U, dn)
@@ -77,6 +78,12 @@ def length_not_squared(x, v):
     return np.clip((v - x * along) / v, 0.0, 1.0)
 
 
+def rescaled(x, v, axis=-1):
+    gate = mgt_np.sphere_tangent(x, v) / v
+    low, high = (of(gate, axis=axis, keepdims=True) for of in (np.min, np.max))
+    return (gate - low) / (high - low)
+
+
 def zero_above_one(x, v):
     gate = mgt_np.sphere_tangent(x, v) / v
     return np.where((gate < 0.0) | (gate > 1.0), 0.0, gate)
@@ -99,10 +106,31 @@ WRONG = {
         (lambda alpha: ("1/alpha", "1/alpha"), "leave the quotes away"),
     ],
     "07.2": [
+        (lambda x, v: mgt_np.sphere_tangent(x, v) / v, "leaves [0, 1]"),
+        (lambda x, v: np.maximum(mgt_np.sphere_tangent(x, v) / v, 0.0), "at most 1"),
+        (lambda x, v: np.minimum(mgt_np.sphere_tangent(x, v) / v, 1.0), "at least 0"),
+        (lambda x, v: np.clip(abs(mgt_np.sphere_tangent(x, v) / v), 0.0, 1.0), "signs differ"),
+        (lambda x, v: np.clip(mgt_np.sphere_tangent(x, v), 0.0, 1.0), "still multiplies v"),
+        (mgt_np.sphere_tangent, "not the gate that multiplies"),
+        (length_not_squared, "not by ‖x‖."),
+        (swapped, "projects x away from v"),
+        (one_sphere_for_all, "a sphere of its own"),
+        (lambda x, v: (mgt_np.sphere_tangent(x, v) * v > 0.0) * 1.0, "between off and on"),
+        (lambda x, v: (mgt_np.sphere_tangent(x, v) / v > 0.5) * 1.0, "between off and on"),
+        (rescaled, "rescaling moves every entry"),
+        (lambda x, v: rescaled(x, v, axis=None), "rescaling moves every entry"),
+        (zero_above_one, "1, not 0"),
+        (lambda x, v: np.full(x.shape, 0.5), "½ is the gate"),
+        (lambda x, v: np.ones(x.shape), "no gate at all"),
+        (lambda x, v: np.clip(1.0 - mgt_np.sphere_tangent(x, v) / v, 0.0, 1.0), "what remains"),
+        (lambda x, v: mgt_np.sigmoid(mgt_np.sphere_tangent(x, v) / v), "a sigmoid brings"),
+    ],
+    "07.3": [
         (beta_and_gate_held, "both depend on x"),
         (gradient_without("path of beta"), "x also moves β"),
         (gradient_without("path of gate"), "x also moves the gate"),
         (gradient_without("tanh"), "slope of tanh"),
+        (gradient_without("sum"), "you take the mean"),
         (gradient_without("alpha"), "not 1 − β"),
         (gradient_without("erasure"), "the erasure is missing"),
         (gradient_without("x"), "the part −αx is missing"),
@@ -115,22 +143,5 @@ WRONG = {
         (by_the_library, "derive it"),
         (lambda G, *_: G[0], "of shape"),
         (lambda G, *_: "G", "leave the quotes away"),
-    ],
-    "07.3": [
-        (lambda x, v: mgt_np.sphere_tangent(x, v) / v, "leaves [0, 1]"),
-        (lambda x, v: np.maximum(mgt_np.sphere_tangent(x, v) / v, 0.0), "at most 1"),
-        (lambda x, v: np.minimum(mgt_np.sphere_tangent(x, v) / v, 1.0), "at least 0"),
-        (lambda x, v: np.clip(abs(mgt_np.sphere_tangent(x, v) / v), 0.0, 1.0), "signs differ"),
-        (lambda x, v: np.clip(mgt_np.sphere_tangent(x, v), 0.0, 1.0), "still multiplies v"),
-        (mgt_np.sphere_tangent, "not the gate that multiplies"),
-        (length_not_squared, "not by ‖x‖."),
-        (swapped, "projects x away from v"),
-        (one_sphere_for_all, "a sphere of its own"),
-        (lambda x, v: (mgt_np.sphere_tangent(x, v) * v > 0.0) * 1.0, "between off and on"),
-        (zero_above_one, "1, not 0"),
-        (lambda x, v: np.full(x.shape, 0.5), "½ is the gate"),
-        (lambda x, v: np.ones(x.shape), "no gate at all"),
-        (lambda x, v: np.clip(1.0 - mgt_np.sphere_tangent(x, v) / v, 0.0, 1.0), "what remains"),
-        (lambda x, v: mgt_np.sigmoid(mgt_np.sphere_tangent(x, v) / v), "a sigmoid brings"),
     ],
 }

@@ -26,12 +26,17 @@ def _with_fraction(x_0, f, n, phi):
     return x_0 / np.sqrt(1.0 - phi) ** np.arange(n) / f * np.sqrt(phi / (1.0 - phi))
 
 
+def _in_place_of_roots(x_0, f, n_blocks, memory):
+    """φ/(1 − φ) in the place of its root."""
+    return even_steps(x_0, f, n_blocks, memory) * np.sqrt(memory ** (-1.0 / n_blocks) - 1.0)
+
+
 SOLUTIONS = {"08.1": sublayers_until, "08.2": memory_left, "08.3": even_steps}
 WRONG = {
     "08.1": [
         (lambda r, memory: -np.log(memory) / np.log(1.0 + r**2), "half of it"),
         (lambda r, memory: -4.0 * np.log(memory) / np.log(1.0 + r**2), "twice too many"),
-        (lambda r, memory: -2.0 * np.log(memory) / r**2, "sets φ = r²"),
+        (lambda r, memory: -2.0 * np.log(memory) / r**2, "puts r² in the place"),
         (lambda r, memory: -2.0 * np.log(memory) / _part(r), "exp(−Φ)"),
         (lambda r, memory: -np.log(memory) / np.log(1.0 + r), "adds the lengths"),
         (lambda r, memory: -2.0 * np.log(memory) / np.log(1.0 + r), "squares of the lengths"),
@@ -56,6 +61,13 @@ WRONG = {
         (lambda alpha, ratios: 1.0 - np.sum(_part(ratios / alpha)), "the factors multiply"),
         (lambda alpha, ratios: 1.0 / np.sqrt(1.0 + (ratios / alpha) ** 2), "one number, got"),
         (lambda alpha, ratios: (1.0 + np.sum((ratios / alpha) ** 2)) ** -0.5, "as in pre-LN"),
+        (lambda alpha, ratios: np.prod((alpha**2 + ratios**2) ** -0.5), "what is kept"),
+        (lambda alpha, ratios: np.exp(-np.sum(_part(ratios / alpha))), "that is exp(−Φ), near"),
+        (lambda alpha, ratios: np.exp(-np.sum(_part(ratios / alpha)) / 2), "limit for small φ"),
+        (lambda alpha, ratios: np.exp(-np.sum((ratios / alpha) ** 2) / 2), "puts r²/α² in"),
+        (lambda alpha, ratios: np.prod((1.0 + ratios / alpha) ** -0.5), "energies are squares"),
+        (lambda alpha, ratios: np.prod((1.0 + ratios / alpha**2) ** -0.5), "r², not r"),
+        (lambda alpha, ratios: np.prod((1.0 + ratios) ** -0.5), "and α², not α"),
         (lambda alpha, ratios: 0.1, "should be"),
     ],
     "08.3": [
@@ -95,6 +107,25 @@ WRONG = {
             ),
             "but the memory is",
         ),
+        (
+            lambda x_0, f, n_blocks, memory: _with_fraction(
+                x_0, f, 2 * n_blocks, -np.log(memory) / n_blocks
+            ),
+            "for small φ only",
+        ),
+        (
+            lambda x_0, f, n_blocks, memory: _in_place_of_roots(x_0, f, n_blocks, memory),
+            "the step is the root",
+        ),
+        (
+            lambda x_0, f, n_blocks, memory: (
+                _in_place_of_roots(x_0, f, n_blocks, memory) * memory ** (1.0 / n_blocks)
+            ),
+            "φ is a part of an energy",
+        ),
+        (lambda x_0, f, *given: even_steps(x_0, f, *given) * f / x_0, "is missing: √"),
+        (lambda x_0, f, *given: np.full(2 * given[0], even_steps(1.0, 1.0, *given)[0]), "c f/‖x"),
+        (lambda x_0, f, *given: even_steps(x_0, f, *given) / x_0, "x_0 is missing"),
         (
             lambda x_0, f, n_blocks, memory: (
                 even_steps(x_0, f, n_blocks, memory) / memory ** (0.5 / n_blocks)

@@ -45,19 +45,31 @@ def place_by_energy(alpha, b_beta, n_blocks):
     return place(2 * alpha, b_beta, n_blocks)
 
 
+def place_by_the_summaries(alpha, b_beta, n_blocks):
+    return "erases" if b_beta < 0 else place(alpha, b_beta, n_blocks)
+
+
+def place_without_erasure(alpha, b_beta, n_blocks):
+    return "identity" if alpha * b_beta == 0 else place(alpha, b_beta, n_blocks)
+
+
+def place_by_one_step(alpha, b_beta, n_blocks):
+    return "erases" if alpha * b_beta > 0 else place(alpha, b_beta, n_blocks)
+
+
 # ---- 09.2
 
 
-def memory(alpha, beta, n, x_0, v):
-    q = (1 - alpha * beta) ** 2
+def memory(alpha, beta, n, x_0, v, power=2):
+    q = (1 - alpha * beta) ** power
     return (1 + (beta * v / x_0) ** 2 * np.sum(q ** -np.arange(1.0, n + 1))) ** -0.5
 
 
-def largest_beta(alpha, n_blocks, keep, x_0, v):
+def largest_beta(alpha, n_blocks, keep, x_0, v, **wrong):
     low, high = 0.0, 1.0  # the memory falls as β rises: halve the interval
     for _ in range(60):
         middle = (low + high) / 2
-        if memory(alpha, middle, 2 * n_blocks, x_0, v) >= keep:
+        if memory(alpha, middle, 2 * n_blocks, x_0, v, **wrong) >= keep:
             low = middle
         else:
             high = middle
@@ -96,12 +108,25 @@ def largest_beta_with_division(alpha, n_blocks, keep, x_0, v):
     return largest_beta(alpha, n_blocks, keep, x_0, v) + 0.0 / alpha
 
 
+def largest_beta_without_square(alpha, n_blocks, keep, x_0, v):
+    return largest_beta(alpha, n_blocks, keep, x_0, v, power=1)
+
+
 # ---- 09.3
 
 
 def update(x, F):
     written = F(layer_norm(x))  # 6 % of the state's length, however long that is
     return x + 0.06 * np.linalg.norm(x) / np.linalg.norm(written) * written
+
+
+def update_past_F(x, F):
+    F(x)
+    return x + 0.004 * np.roll(x, 1, axis=1)
+
+
+def update_by_chance(x, F):
+    return 0 * F(x) + np.random.default_rng(int(1e6 * abs(x[0, 0, 0]))).standard_normal(x.shape)
 
 
 SOLUTIONS = {"09.1": place, "09.2": largest_beta, "09.3": update}
@@ -115,6 +140,9 @@ WRONG = {
         (place_without_alpha, "use alpha"),
         (place_by_sign_of_beta, "nothing is amplified"),
         (place_by_energy, "not on its square"),
+        (place_by_the_summaries, "does not erase"),
+        (place_without_erasure, "still added"),
+        (place_by_one_step, "2L steps together"),
         (lambda alpha, b_beta, n_blocks: "keeps", "is not 'keeps'"),
         (lambda alpha, b_beta, n_blocks: alpha * np.tanh(b_beta) * 2 * n_blocks, "the words"),
     ],
@@ -126,6 +154,7 @@ WRONG = {
         (largest_erased, "that is αβ"),
         (largest_beta_of_energy, "not of energies"),
         (largest_beta_without_alpha, "you took α = 1"),
+        (largest_beta_without_square, "the norm is squared"),
         (largest_beta_with_division, "alpha = 0 is allowed"),
         (lambda *setting: 0.0035, "for a test input"),
         (lambda *setting: "0.0035", "leave the quotes away"),
@@ -135,7 +164,10 @@ WRONG = {
         (lambda x, F: x, "never call F"),
         (lambda x, F: x + 1e-5 * F(layer_norm(x)), "next to nothing happens"),
         (lambda x, F: x + 0.003 * F(layer_norm(x)), "A fixed step cannot fit both"),
+        (lambda x, F: x + 0.1 * F(x), "whatever length F gives it"),
         (lambda x, F: F(x)[0], "the shape of x"),
+        (update_past_F, "through F, not past it"),
+        (update_by_chance, "drawn at random"),
         (lambda x, F: 1e9 * x * (1.0 + np.abs(x)) + F(x), "overflowed"),
         (lambda x, F: F(layer_norm(x)), "too much is written"),
     ],

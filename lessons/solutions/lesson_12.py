@@ -46,6 +46,12 @@ def other_side(Z, W_o, n_heads):
     return Z + 9.0 * np.resize(x, W_o.shape[0])
 
 
+def rows_of_vt(Z, W_o, n_heads):
+    """The rows of Vt beyond the rank: they do not even fit where W_o is not square."""
+    null = np.linalg.svd(W_o)[2][np.linalg.matrix_rank(W_o) :]
+    return Z + 9.0 * null.sum(axis=0)
+
+
 def first_token(Z, W_o, n_heads):
     moved = Z.copy()
     moved[0] += unit_blocks(W_o, n_heads)
@@ -121,6 +127,7 @@ WRONG = {
             "on the side of the output",
         ),
         (lambda W_o, H, N: N * (len(W_o) - min(W_o.shape)), "by the shape"),
+        (lambda W_o, H, N: H * N * (len(W_o) - np.linalg.matrix_rank(W_o)), "H times too many"),
         (lambda W_o, H, N: N * len(W_o), "all there is"),
         (lambda W_o, H, N: 0, "shape of W_o"),
         (lambda W_o, H, N: N * len(mgt_np.head_null_space(W_o, n_heads=H)), "derive it"),
@@ -129,7 +136,8 @@ WRONG = {
     "12.2": [
         (two_heads_only, "some heads do not move"),
         (small_step, "only, and should by more than 1"),
-        (other_side, "z W_o = 0"),
+        (other_side, "not rows of Vt"),
+        (rows_of_vt, "needs columns of U"),
         (random_step, "z W_o = 0"),
         (first_token, "some tokens keep"),
         (far_away, "by rounding"),

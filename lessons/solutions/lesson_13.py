@@ -59,6 +59,14 @@ def halved_and_transposed_confused(X, y, H_post, H_res, got):
     return {"halved": "transposed", "transposed": "halved"}.get(name, name)
 
 
+def last_that_explains(X, y, H_post, H_res, got):
+    found = "another"
+    for name, value in readings(X, y, H_post, H_res).items():
+        if np.max(np.abs(got - value)) < 1e-5 * np.max(np.abs(value)):
+            found = name
+    return found
+
+
 CYCLE = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
 
 
@@ -94,33 +102,55 @@ def always_two(difference):
     return CYCLE, np.array([[1.0], [-1.0], [0.0]])
 
 
+def zeros_and_ones(difference):
+    return CYCLE, 0.5 * difference * np.array([[1.0], [0.0], [0.0]])
+
+
 def too_large(difference):
     return CYCLE, difference * np.array([[11.0], [0.0], [0.0]])
 
 
+def small(d):
+    """Features as small as the root of ε."""
+    return 0.01 * (-1.0) ** np.arange(d) + 0.001 * np.arange(d) / d
+
+
 def survivor():
-    def unbiased(x):
+    return lambda x: mgt_np.layer_norm(x, eps=1e-2), small
+
+
+def least_deviation():
+    """Another solution: a least standard deviation in the place of ε."""
+
+    def layer(x):
+        centred = x - x.mean(axis=-1, keepdims=True)
+        return centred / np.maximum(x.std(axis=-1, keepdims=True), 0.1)
+
+    return layer, small
+
+
+def unbiased():
+    def layer(x):
         centred = x - x.mean(axis=-1, keepdims=True)
         return centred / np.sqrt(x.var(axis=-1, ddof=1, keepdims=True) + 1e-5)
 
-    return unbiased, np.array([1.0, -1.0])
+    return layer, lambda d: np.where(np.arange(d) % 2, 1.0, -1.0)
 
 
-def large_eps():
-    """Another solution: ε = 0.01 instead of 1e-5 shows on small features."""
-    return lambda x: mgt_np.layer_norm(x, eps=1e-2), np.array([0.01, -0.01, 0.02])
+def shape_switch():
+    return lambda x: mgt_np.layer_norm(x) if x.shape[-1] > 100 else x, small
 
 
 def nothing_wrong():
-    return lambda x: mgt_np.layer_norm(x), np.array([1.0, -1.0])
+    return mgt_np.layer_norm, small
 
 
 def minus():
-    return lambda x: -mgt_np.layer_norm(x), np.array([1.0, -1.0])
+    return lambda x: -mgt_np.layer_norm(x), small
 
 
 def rms():
-    return lambda x: mgt_np.rms_norm(x), np.array([1.0, 3.0])
+    return mgt_np.rms_norm, small
 
 
 def by_variance():
@@ -128,23 +158,27 @@ def by_variance():
         centred = x - x.mean(axis=-1, keepdims=True)
         return centred / (x.var(axis=-1, keepdims=True) + 1e-5)
 
-    return layer, np.array([1.0, -3.0])
+    return layer, small
 
 
 def only_centred():
-    return lambda x: x - x.mean(axis=-1, keepdims=True), np.array([1.0, -3.0])
+    return lambda x: x - x.mean(axis=-1, keepdims=True), small
 
 
-def wide_input():
-    return survivor()[0], np.random.default_rng(0).normal(size=(4, 768))
+def large_input():
+    return survivor()[0], lambda d: 3.0 * np.random.default_rng(0).normal(size=(4, d))
+
+
+def array_input():
+    return survivor()[0], small(3)
+
+
+def one_width():
+    return survivor()[0], lambda d: small(3)
 
 
 def nan_when_narrow():
-    return lambda x: mgt_np.layer_norm(x) if x.shape[-1] > 9 else x * np.nan, np.array([1.0, -1.0])
-
-
-def swapped():
-    return np.array([1.0, -1.0]), survivor()[0]
+    return lambda x: mgt_np.layer_norm(x) if x.shape[-1] > 9 else x * np.nan, small
 
 
 SOLUTIONS = {"13.1": name_the_bug, "13.2": smallest, "13.3": survivor}
@@ -156,6 +190,7 @@ WRONG = {
         (tolerance_of_a_percent, "close is not equal"),
         (never_another, "you say 'halved', but that reading"),
         (halved_and_transposed_confused, "compute each reading"),
+        (last_that_explains, "return the first"),
         (lambda *arrays: "swapped", "expected one of"),
         (lambda *arrays: 1, "expected one of"),
     ],
@@ -167,6 +202,7 @@ WRONG = {
         (four_streams, "more than needed"),
         (two_features, "features a stream"),
         (always_two, "and should be"),
+        (zeros_and_ones, "+1 and −1 double it"),
         (too_large, "between −1 and 1"),
         (lambda difference: CYCLE, "expected two arrays"),
     ],
@@ -176,8 +212,11 @@ WRONG = {
         (rms, "'mean 0"),
         (by_variance, "'variance 1"),
         (only_centred, "'variance 1"),
-        (wide_input, "0.01 or more"),
+        (large_input, "over 0.01"),
         (nan_when_narrow, "NaN or infinity"),
-        (swapped, "a function of x, and an array"),
+        (array_input, "expected two functions"),
+        (one_width, "with 8 features"),
+        (unbiased, "no width hides"),
+        (shape_switch, "at d = 1024"),
     ],
 }

@@ -11,6 +11,7 @@ Prediction(
     "00.a",
     within=10.0,
     thoughts=(
+        (-float("inf"), -1e-300, "That looks like an exponent: give h itself, as 1e-3."),
         (
             0.0,
             1e-6,
@@ -29,13 +30,13 @@ Prediction(
 Prediction(
     "00.b",
     choices={
-        "neither": "They test the gradient of the code, and that is right.",
         "automatic": "It differentiates the code that it is given, wrong axis included: it knows "
         "no equation with which to compare it.",
         "Taylor": "It compares the gradient with values of the same wrong code: the slope is that "
         "of a right gradient, since the gradient of this code is right.",
         "both": "Both take the code for the truth. Agreement of two derivations says nothing about "
         "a mistake from which both start.",
+        "neither": "They test the gradient of the code, and that is right.",
     },
 )
 
@@ -101,6 +102,10 @@ def loss_gradient(answer, rng):
         (right / C, "you divide by all N · C entries; the mean is over the N tokens."),
         (P / N, "the term of the target is missing: z_t itself stands in log p_t."),
         (-one_hot / N, "the normaliser is missing: log Σ exp z depends on every logit."),
+        *(
+            (one * one_hot, "that is the term of the target alone: log Σ exp z depends on z too.")
+            for one in (1.0 / N, 1.0, -1.0)
+        ),
         (right * one_hot, "only the target's logit is there: the others move the normaliser."),
         ((columns - one_hot) / N, "softmax runs over the classes, and yours over the tokens."),
         (right * P * (1.0 - P), "p (1 − p) is one factor too many: log cancels it."),
@@ -155,7 +160,13 @@ def _right(X, W, G):
 
 def _at_zero(wrong, zero, W, G):
     """What is wrong with a gradient at X = 0, where it should be right."""
-    got = wrong(zero.copy(), W.copy(), G.copy())
+    try:
+        got = wrong(zero.copy(), W.copy(), G.copy())
+    except ValueError as error:
+        return (
+            f"wrong(X, W, G) raised ValueError: {error}. W and G both have m columns, so dX at "
+            "X = 0 is G @ W.T; X and G both have N rows, so a dW is X.T @ (…)."
+        )
     if not (isinstance(got, tuple | list) and len(got) == 2):
         return "wrong(X, W, G) should return two arrays, dX and dW."
     dX, dW = _right(zero, W, G)
@@ -164,6 +175,8 @@ def _at_zero(wrong, zero, W, G):
         (-dX, "at X = 0 your dX has the other sign: a sign shows there too."),
         (0.0 * dX, "at X = 0 your dX is zero: only dW is zero there, since tanh′(0) = 1."),
     ]
+    if W.shape[0] == W.shape[1]:
+        usual_X.append((G @ W, "at X = 0 your dX takes W as it is: it is G @ W.T."))
     hint = hint_for(got[0], dX, usual_X, what="at X = 0 your dX")
     return hint or hint_for(got[1], dW, what="at X = 0 your dW")
 

@@ -12,8 +12,8 @@ from .predicting import Prediction
 Prediction(
     "01.a",
     choices={
-        "a corner": "The largest logit takes all the weight.",
         "the middle": "That is where equal logits lead. Growing logits grow apart: one value wins.",
+        "a corner": "The largest logit takes all the weight.",
         "outside": "Large logits make large exponentials, but the weights are divided by their "
         "sum: they stay positive and sum to one, and such a mean cannot leave the hull.",
     },
@@ -22,9 +22,9 @@ Prediction(
 Prediction(
     "01.b",
     choices={
-        "smaller": "A row that is all on one key no longer moves with its logits.",
         "larger": "Larger logits do make larger differences between keys. But J is the covariance "
         "of a weight that is nearly all on one key, and such a weight has no variance.",
+        "smaller": "A row that is all on one key no longer moves with its logits.",
         "equal": "J depends on the weights, and these get sharper: nothing holds its norm fixed.",
     },
 )

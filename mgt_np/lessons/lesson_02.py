@@ -63,13 +63,14 @@ def twin(answer, rng):
 
 def _gradient(x, gain, G, eps, change=""):
     """∂⟨G, LN(x)⟩/∂x, or what one of the usual mistakes makes of it."""
-    d = x.shape[-1]
+    statistics = 0 if change in ("all axes", "axis of μ and σ") else -1
+    d = x.shape[statistics]
 
     def mean(a):
-        return a.mean(axis=0 if change == "axis" else -1, keepdims=True)
+        return a.mean(axis=0 if change in ("axis", "all axes") else -1, keepdims=True)
 
-    centred = x - x.mean(axis=-1, keepdims=True)
-    square = (centred * centred).sum(axis=-1, keepdims=True)
+    centred = x - x.mean(axis=statistics, keepdims=True)
+    square = (centred * centred).sum(axis=statistics, keepdims=True)
     s = np.sqrt(square / d + eps)
     if change == "d - 1":
         s = np.sqrt(square / (d - 1) + eps)
@@ -105,7 +106,9 @@ CHANGES = {
     "gain last": "the gain belongs to G, before the projections: the order is turned backwards.",
     "no scale": "the factor 1/s is missing.",
     "sign": "the part along x̂ is taken away, not added.",
-    "axis": "means run over the features of a token, not over the tokens.",
+    "axis": "x̂ is right, but the means of the two projections run over axis −1 as well.",
+    "all axes": "the means run over the features of one token (axis −1), not over tokens.",
+    "axis of μ and σ": "μ and σ are means over the features of one token: axis −1 in x̂ and s too.",
     "raw x": "x̂ is the centred token over s, not x/s.",
 }
 

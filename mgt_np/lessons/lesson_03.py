@@ -228,6 +228,11 @@ def _usual_paths(x, first, second):
             "the second layer is given x plus the first layer's write: the skip is missing in its "
             "P.",
         ),
+        (
+            np.stack([x, right[1], P_other @ x @ W2, P_first @ P1 @ x @ W1 @ W2]),
+            "paths share the weights that the whole network used: P² comes from x + the first "
+            "layer's write.",
+        ),
         (np.stack([*right[:3], swapped_P]), "P¹ acts first, so it stands to the right: P² P¹."),
         (np.stack([*right[:3], swapped_W]), "W¹ acts first, so it stands to the left: W¹ W²."),
         (

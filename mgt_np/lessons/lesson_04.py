@@ -54,6 +54,10 @@ def mirror(answer, rng):
                 "that holds for x and y of length 1; here they have another length.",
             ),
             (
+                difference / np.linalg.norm(x),
+                "you divided by the length of x: divide by the length of x − y.",
+            ),
+            (
                 (x + y) / np.linalg.norm(x + y),
                 "this reflection maps x to −y: x + y lies in the mirror that you want.",
             ),
@@ -127,6 +131,17 @@ def _turns(K, a, b, angle):
         ),
         (-2.0 * angle, "this turns by twice the angle, and from b towards a."),
         (np.radians(angle), "the angle is in radians already; you converted it once more."),
+        (
+            np.pi,
+            "that is half a turn: your rows stand at a right angle, and two reflections double "
+            "what is between. The angle between the rows counts.",
+        ),
+        (angle - np.pi, "one row lies along b: measure both rows from a."),
+        (np.pi - angle, "one row lies along b: measure both rows from a."),
+        (
+            np.copysign(0.5 * np.pi, b @ got @ a),
+            "your rows stand at 45°, whatever the angle is: it has to decide what is between.",
+        ),
         (0.0, "nothing turns: two equal reflections undo each other."),
     ):
         if np.allclose(got, _rotation(a, b, other), atol=1e-9):

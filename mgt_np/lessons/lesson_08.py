@@ -50,7 +50,7 @@ def post_ln_half_life(answer, rng):
         (2.0 * n, "twice too many: each sub-layer takes the root of 1 − φ, not the square."),
         (
             -2.0 * np.log(memory) / r**2,
-            "that sets φ = r² and takes ln(1 + r²) for r²: r need not be small.",
+            "that puts r² in the place of ln(1 + r²): r need not be small.",
         ),
         (
             -2.0 * np.log(memory) / phi,
@@ -106,6 +106,9 @@ def deepnorm_run(alpha, n_blocks, rng, d=64, n_tokens=48):
     return np.array(ratios), float(np.mean(cosine))
 
 
+_NOT_SQUARED = "energies are squares: r², not r, and α², not α."
+
+
 @exercise("08.2")
 def memory_of_deepnorm(answer, rng):
     """Within 0.1 of what is measured: the product of 1/√(1 + r²/α²) is."""
@@ -118,7 +121,26 @@ def _unlike_deepnorm(answer, alpha, rng):
     r, measured = deepnorm_run(alpha, int(rng.integers(5, 9)), rng)
     right = np.prod((1.0 + (r / alpha) ** 2) ** -0.5)
     got = answer(alpha, r.copy())
+    phi = (r / alpha) ** 2 / (1.0 + (r / alpha) ** 2)
     usual = [
+        (
+            np.prod((alpha**2 + r**2) ** -0.5),
+            "α also multiplies what is kept: each factor is α/√(α² + r²).",
+        ),
+        (
+            np.exp(-np.sum(phi)),
+            "that is exp(−Φ), near the energy's share s²: take the root, and the exact product.",
+        ),
+        (
+            np.exp(-0.5 * np.sum(phi)),
+            "exp(−Φ/2) is the limit for small φ: the product itself is exact, and as short.",
+        ),
+        (
+            np.exp(-0.5 * np.sum((r / alpha) ** 2)),
+            "that puts r²/α² in the place of ln(1 + r²/α²): r need not be small.",
+        ),
+        *((np.prod((1.0 + r / a) ** -0.5), _NOT_SQUARED) for a in (alpha, alpha**2)),
+        (np.prod((1.0 + r) ** -0.5), _NOT_SQUARED),
         (
             np.prod((1.0 + r**2) ** -0.5),
             "that is post-LN's: here α x is kept, so that what is written is smaller beside it.",
@@ -195,6 +217,15 @@ def even_forgetting(answer, rng):
             right / np.sqrt(1.0 - phi),
             "measure each step against the state before the sub-layer, x_{l−1}, not x_l.",
         ),
+        *(
+            (length / f * part, "φ is a part of an energy: the step is the root of it.")
+            for part in (phi, phi / (1.0 - phi))
+        ),
+        *(
+            (steps, "‖x_{l−1}‖/f is missing: √(φ/(1 − φ)) is c f/‖x_{l−1}‖, not the step.")
+            for steps in (right * f / x_0, np.full(n, right[0] * f / x_0))
+        ),
+        (right / x_0, "x_0 is missing: the steps grow with the length of the embedding."),
         (right[::-1], "the order is reversed: the longer the stream, the larger the step."),
         (right**2, "those are the squares of the steps."),
         (right * f, "those are the lengths c f that are written: divide by f."),
@@ -223,4 +254,6 @@ def _uneven(c, x_0, f, memory):
         return "∏(1 − φ) is the square of the memory: it is a cosine, and φ a part of an energy."
     if np.isclose(left, memory**2, rtol=1e-6):
         return "that leaves memory²: the product runs over 2 · n_blocks sub-layers."
+    if np.isclose(phi[0], -2.0 * np.log(memory) / len(c), rtol=1e-6):
+        return "φ = −2 ln(memory)/n is not exact: ∏(1 − φ) is exp(−nφ) for small φ only."
     return f"the fractions are equal, but the memory is {left:.3g}, and should be {memory:.3g}."

@@ -33,7 +33,32 @@ def _place_of_any_negative(alpha, b_beta, n_blocks):
     return "grows" if b_beta < 0.0 else _place(alpha, b_beta, n_blocks)
 
 
+def _place_of_the_summaries(alpha, b_beta, n_blocks):
+    return "erases" if b_beta < 0.0 else _place(alpha, b_beta, n_blocks)
+
+
+def _place_of_no_erasure(alpha, b_beta, n_blocks):
+    return "identity" if alpha == 0.0 else _place(alpha, b_beta, n_blocks)
+
+
+def _place_by_one_step(alpha, b_beta, n_blocks):
+    place = _place(alpha, b_beta, n_blocks)
+    return "erases" if alpha * b_beta > 0.0 else place
+
+
 _MISPLACED = (
+    (
+        _place_of_the_summaries,
+        "a negative β does not erase, whatever the summaries say: put it into 1 − αβ.",
+    ),
+    (
+        _place_of_no_erasure,
+        "with α = 0 nothing is erased, but βv is still added: the state changes.",
+    ),
+    (
+        _place_by_one_step,
+        "a factor below one erases a little; the limit is on 2L steps together, αβ·2L ≤ 1.",
+    ),
     (
         lambda *s: _place(*s, n_sublayers=1),
         "every block has two sub-layers, and each of them erases: count 2L steps, not L.",
@@ -86,7 +111,7 @@ def placed(answer, rng):
     alpha, b_beta, n_blocks = settings[i]
     return (
         f"alpha = {alpha:.3g}, b_beta = {b_beta:.3g} and {n_blocks} blocks is not {got[i]!r}: "
-        f"αβ·2L is {2 * n_blocks * alpha * np.tanh(b_beta):.3g}."
+        f"αβ·2L is {2 * n_blocks * alpha * np.tanh(b_beta) + 0.0:.3g}."
     )
 
 
@@ -117,16 +142,18 @@ def _short(value):
 # ---- 09.2
 
 
-def _memory(alpha, beta, n, x_0, v):
-    q = (1.0 - alpha * beta) ** 2
-    return float((1.0 + (beta * v / x_0) ** 2 * np.sum(q ** -np.arange(1.0, n + 1.0))) ** -0.5)
+def _memory(alpha, beta, n, x_0, v, powers=None):
+    """The memory; the sum is over these powers of 1 − αβ, by default those of Σ q⁻ʲ."""
+    powers = -2.0 * np.arange(1.0, n + 1.0) if powers is None else powers
+    c = 1.0 - alpha * beta
+    return float((1.0 + (beta * v / x_0) ** 2 * np.sum(c**powers)) ** -0.5)
 
 
-def _largest(alpha, n, keep, x_0, v):
+def _largest(alpha, n, keep, x_0, v, powers=None):
     low, high = 0.0, 1.0 - 1e-12
     for _ in range(100):
         middle = 0.5 * (low + high)
-        inside = _memory(alpha, middle, n, x_0, v) >= keep
+        inside = _memory(alpha, middle, n, x_0, v, powers) >= keep
         low, high = (middle, high) if inside else (low, middle)
     return low
 
@@ -156,7 +183,18 @@ def largest_beta(answer, rng):
 
 def _usual(alpha, beta, n, keep, x_0, v):
     only_erased = (1.0 - keep ** (1.0 / n)) / alpha
+    j = np.arange(1.0, n + 1.0)
+    wrong_sums = (
+        (-j, "the norm is squared, so the sum has q = (1 − αβ)² in it, not 1 − αβ."),
+        (2.0 - 2.0 * j, "after the division the sum begins with q⁻¹ and ends with q⁻ⁿ."),
+        (2.0 * j - 2.0, "divide what was written by qⁿ as well: the powers of q become negative."),
+        (
+            np.full(n, -2.0 * n),
+            "you gave all n terms the size of the largest: what is written early is erased too.",
+        ),
+    )
     return [
+        *((_largest(alpha, n, keep, x_0, v, powers), hint) for powers, hint in wrong_sums),
         (
             _largest(alpha, n // 2, keep, x_0, v),
             "every block has two sub-layers, and each of them erases and writes.",
@@ -192,28 +230,31 @@ def _usual(alpha, beta, n, keep, x_0, v):
 def rule_that_reads(answer, rng):
     """A residual rule that keeps the rank and lets the last token depend on the others."""
     seed, done = int(rng.integers(2**31)), []
-    for scale in (0.02, 1.0):
-        rank, reading, hint = _deep(answer, seed, scale)
+    for scale, weights in ((0.02, "lecun"), (1.0, 0.05)):
+        rank, reading, hint = _deep(answer, seed, scale, weights)
         if hint:
             return hint
-        told = f"embeddings of scale {scale:g}, rank {rank:.2f}, reading {reading:.4f}"
+        told = f"embeddings of {scale:g}, weights {weights}: rank {rank:.2f}, reading {reading:.4f}"
         if rank > 0.5 and reading > 0.01:
             done.append(scale)
+        elif rank <= 0.5:
+            return f"{told}: too much is written beside what the state holds."
         elif done:
             return (
                 f"{told}: with {done[0]:g} your rule is right. A fixed step cannot fit both; "
-                f"measure it by the length of the state."
+                "measure what is written by the length of the state, whatever length F gives it."
             )
-        elif rank <= 0.5:
-            return f"{told}: too much is written beside what the state holds."
         else:
             return f"{told}: kept because next to nothing happens, as with β = 0."
     return ""
 
 
 @functools.lru_cache(maxsize=2)
-def _decoder(seed, scale):
-    """An untrained decoder of 100 blocks, and three windows of text that end on the same byte."""
+def _decoder(seed, scale, weights):
+    """An untrained decoder of 100 blocks, and windows of text that end on the same byte.
+
+    There are three windows, and the first once more.
+    """
     of_text, of_weights = np.random.default_rng(seed).spawn(2)
     config = TransformerConfig(
         vocab_size=256,
@@ -223,37 +264,55 @@ def _decoder(seed, scale):
         d_ff=128,
         max_tokens=32,
         embedding_scale=scale,
+        weight_scale=weights,
     )
     text = windows(load_corpus("python-docs").tokens, 32, batch=3, rng=of_text)[:, :-1]
     text[:, -1] = text[0, -1]
+    text = np.concatenate([text, text[:1]])
     return config, init_transformer(of_weights, config), text
 
 
-def _deep(update, seed, scale):
+def _deep(update, seed, scale, weights):
     """Rank and reading of the update over the decoder, and what is wrong with it."""
     with np.errstate(all="ignore"):  # the dots answer here, before anything is drawn
         update(np.random.default_rng(0).standard_normal((1, 2, 32)), lambda z: z)
-    config, params, text = _decoder(seed, scale)
-    x, n_calls = embed("check", params, text, config), 0
+    config, params, text = _decoder(seed, scale, weights)
+    start, n_calls = embed("check", params, text, config), 0
 
     def counted(z, F):
         nonlocal n_calls
         n_calls += 1
         return F(z)
 
+    sublayers = [F for block in params["blocks"] for _, F, _ in connections(block, config)]
     with np.errstate(all="ignore"):
-        for block in params["blocks"]:
-            for _, F, _ in connections(block, config):
-                new = np.asarray(update(x, functools.partial(counted, F=F)), dtype=float)
-                if new.shape != x.shape:
-                    said = f"expected a new state of the shape of x, {x.shape}, got {new.shape}."
-                    return 0.0, 0.0, said
-                if not np.isfinite(new).all():
-                    return 0.0, 0.0, "the state overflowed or became NaN."
-                x = new
-    if n_calls == 0:
-        return 0.0, 0.0, "you never call F: the model is a table from bytes to vectors."
-    return float(np.mean(effective_rank(x, normalize=True))), _apart(x[:, -1]), ""
+        x, hint = _through(update, start, [functools.partial(counted, F=F) for F in sublayers])
+        if hint:
+            return 0.0, 0.0, hint
+        if n_calls == 0:
+            said = "you never call F: the model is a table from bytes and places to vectors."
+            return 0.0, 0.0, said
+        if _apart(x[[0, -1], -1]) > 1e-6:
+            said = "two equal windows end in different states: nothing may be drawn at random."
+            return 0.0, 0.0, said
+        # with an F that keeps every token for itself there is nothing to read
+        alone, hint = _through(update, start, [lambda z: z] * len(sublayers))
+        if not hint and _apart(alone[:3, -1]) > 0.005:
+            said = "what the last token learns of the others has to come through F, not past it."
+            return 0.0, 0.0, said
+    return float(np.mean(effective_rank(x[:3], normalize=True))), _apart(x[:3, -1]), ""
+
+
+def _through(update, x, sublayers):
+    """The state after all the sub-layers, and what is wrong with it."""
+    for F in sublayers:
+        new = np.asarray(update(x, F), dtype=float)
+        if new.shape != x.shape:
+            return x, f"expected a new state of the shape of x, {x.shape}, got {new.shape}."
+        if not np.isfinite(new).all():
+            return x, "the state overflowed or became NaN."
+        x = new
+    return x, ""
 
 
 def _apart(states):

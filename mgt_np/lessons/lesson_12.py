@@ -63,6 +63,10 @@ def lost(answer, rng):
                 "that is N(H − 1)d_k, right only where W_o has rank d_k.",
             ),
             (size - rank, "that is for one token: there are N."),
+            (
+                n_heads * n_tokens * (size - rank),
+                "that is H times too many: a step z runs over all heads at once.",
+            ),
             (n_tokens * rank, "that is how many it does tell, not how many it loses."),
             (
                 n_tokens * (d - rank),
@@ -83,8 +87,13 @@ def lost(answer, rng):
 @exercise("12.2")
 def move(answer, rng):
     """Other heads, each far from the given ones, with the same sum."""
-    for n_heads, d_k, n_tokens in ((2, 2, 1), (3, 2, 4), (int(rng.integers(2, 6)), 3, 6)):
-        d = n_heads * d_k + int(rng.integers(0, 3))
+    wider = int(rng.integers(0, 3))
+    for n_heads, d_k, n_tokens, more in (
+        (2, 2, 1, 0),  # square, so that the other null space has steps of the right shape
+        (3, 2, 4, 1),
+        (int(rng.integers(2, 6)), 3, 6, wider),
+    ):
+        d = n_heads * d_k + more
         W_o = _projection(rng, n_heads, d_k, d_k, d)
         Z = rng.normal(size=(n_tokens, n_heads * d_k))
         with without(mgt_np.head_null_space, mgt_np.head_ambiguity):
@@ -109,6 +118,8 @@ def _why_not_moved(made, Z, W_o, n_heads):
     if off > 1e-12:
         if off < 1e-6:
             return f"the sum changes by {off:.1e}, by rounding: take shorter steps, in float64."
+        if W_o.shape[0] == W_o.shape[1] and np.max(np.abs(step.reshape(Z.shape) @ W_o.T)) < 1e-9:
+            return "your steps have W_o z = 0: z W_o = 0 needs columns of U, not rows of Vt."
         return f"the sum changes by {off:.2g}: each token's step z has to have z W_o = 0."
     if (far.max(axis=1) == 0.0).any():
         return "some tokens keep all their heads: each head of each token has to move."

@@ -39,11 +39,11 @@ NAMES = ("right", "transposed", "halved", "not mixed", "another")
 @exercise("13.1")
 def name_the_bug(answer, rng):
     """Which of three readings explains a wrong result, if one does."""
-    kinds = (*NAMES[:-1], "almost", "another")
+    kinds = (*NAMES[:-1], "symmetric", "almost", "another")
     for kind, scale in [(kind, scale) for scale in (1.0, 1e-7, 1e4) for kind in kinds]:
         X, y, H_post, H_res, got = _update_with(kind, scale, rng)
         said = answer(X.copy(), y.copy(), H_post.copy(), H_res.copy(), got.copy())
-        truth = "another" if kind == "almost" else kind
+        truth = {"almost": "another", "symmetric": "right"}.get(kind, kind)
         if not isinstance(said, str) or said not in NAMES:
             return f"expected one of {', '.join(map(repr, NAMES))}, got {said!r}."
         if said != truth:
@@ -57,9 +57,11 @@ def _update_with(kind, scale, rng):
     X, y = scale * rng.normal(size=(n, d)), scale * rng.normal(size=d)
     H_post, H_res = rng.uniform(0.5, 2.0, n), mgt_np.sinkhorn(rng.normal(size=(n, n)))
     H_res = 0.4 * H_res + 0.6 * np.roll(np.eye(n), 1, axis=1)  # far from symmetric
+    H_res = 0.5 * (H_res + H_res.T) if kind == "symmetric" else H_res
     X, y, H_post, H_res = (a.astype(np.float32) for a in (X, y, H_post, H_res))
     transposed = np.ascontiguousarray(H_res.T)
     got = {
+        "symmetric": lambda: mgt_np.mhc_update(X, y, H_post, H_res),
         "right": lambda: mgt_np.mhc_update(X, y, H_post, H_res),
         "transposed": lambda: mgt_np.mhc_update(X, y, H_post, transposed),
         "almost": lambda: mgt_np.mhc_update(X, y, H_post * np.float32(1.001), transposed),
@@ -71,6 +73,8 @@ def _update_with(kind, scale, rng):
 
 
 def _why_misnamed(said, truth, kind, scale):
+    if kind == "symmetric" and said == "transposed":
+        return "H_res is symmetric there, and two readings explain `got`: return the first."
     if truth != "another" and said == "another":
         return (
             f"a result that is {truth!r} was refused, with entries of size {scale:g}: float32 "
@@ -127,34 +131,51 @@ def _why_no_witness(H, X, difference):
         return "your streams are all equal: H and Hᵀ both keep those, so nothing shows."
     got = np.max(np.abs(H @ X - H.T @ X))
     if abs(got - difference) > 1e-9:
-        return f"the largest entry of |H X − Hᵀ X| is {got:.6g}, and should be {difference:.6g}."
+        said = f"the largest entry of |H X − Hᵀ X| is {got:.6g}, and should be {difference:.6g}"
+        if X.min() >= 0.0 and got < difference:
+            return f"{said}: entries of X may be negative, and +1 and −1 double it."
+        return f"{said}."
     return ""
 
 
 @exercise("13.3")
 def survivor(answer, rng):
-    """A layer norm that is wrong and passes five tests, and an input on which it shows."""
+    """A layer norm that is wrong at every width and passes five tests, and inputs that show it."""
     made = answer()
-    if not isinstance(made, tuple | list) or len(made) != 2 or not callable(made[0]):
-        return "expected two things: a function of x, and an array x."
-    layer, x = made[0], np.asarray(made[1], dtype=float)
+    if not isinstance(made, tuple | list) or len(made) != 2 or not all(map(callable, made)):
+        return "expected two functions: the layer, of x, and `kill`, of d."
+    layer, kill = made
     for d in (512, 768, 1024):
         hint = _failed_test(layer, 3.0 * rng.normal(size=(int(rng.integers(2, 9)), d)))
         if hint:
             return f"your layer fails the test {hint}."
-    if x.ndim < 1 or x.shape[-1] < 2 or not np.isfinite(x).all():
-        return "expected x to be finite, with two features or more on its last axis."
+    for d in (3, 8, 64, 1024):
+        hint = _why_not_killed(layer, np.asarray(kill(d), dtype=float), d)
+        if hint:
+            return hint
+    return ""
+
+
+def _why_not_killed(layer, x, d):
+    """What is wrong with an input of d features that is to show the layer's mistake."""
+    if x.ndim < 1 or x.shape[-1] != d or not np.isfinite(x).all():
+        return f"expected kill({d}) to be finite, with {d} features, got shape {x.shape}."
     right, got = mgt_np.layer_norm(x), np.asarray(layer(x.copy()))
     if got.shape != right.shape:
-        return f"on your x the layer returns shape {got.shape}, not {right.shape}."
+        return f"on kill({d}) the layer returns shape {got.shape}, not {right.shape}."
     if not np.isfinite(right).all() or not np.isfinite(got).all():
-        return "on your x a layer returns NaN or infinity: show a difference in finite numbers."
+        return f"on kill({d}) a layer returns NaN or infinity: show a difference in finite numbers."
     off = np.max(np.abs(got - right)) / max(np.max(np.abs(right)), 1e-300)
-    if not off > 0.01:
-        if off < 1e-12:
-            return "on your x the layer equals mgt_np.layer_norm: nothing is killed."
-        return f"your x shows an error of {off:.2g} only: find one that shows 0.01 or more."
-    return ""
+    if off > 0.01:
+        return ""
+    if d > 3:
+        return (
+            f"at d = {d} your input shows an error of {off:.2g}, after more than 0.01 at smaller "
+            "d: look for a mistake that no width hides."
+        )
+    if off < 1e-12:
+        return "on kill(3) the layer equals mgt_np.layer_norm: nothing is killed."
+    return f"kill(3) shows an error of {off:.2g} only: find an input that shows over 0.01."
 
 
 def _failed_test(layer, x):
