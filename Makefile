@@ -28,7 +28,9 @@ lessons: $(VENV)/installed-for-tests ## run the lessons again, and store them wi
 
 assignments: $(VENV)/installed-for-grading ## nbgrader's assignments of all lessons, in build/assignments
 	$(BIN)/python lessons/make_assignments.py build/assignments
-	cd build/assignments && PATH="$(abspath $(BIN)):$$PATH" nbgrader generate_assignment --all --create --force
+	cd build/assignments && for folder in source/*; do \
+		PATH="$(abspath $(BIN)):$$PATH" nbgrader generate_assignment $${folder#source/} --create --force || exit 1; \
+	done
 
 grading: $(VENV)/installed-for-grading ## let nbgrader build and grade an assignment
 	$(BESIDE) $(BIN)/python -m pytest tests/test_assignments.py
