@@ -26,8 +26,9 @@ BY_HAND = {
     "init_short_convolution": lambda rng, arguments: {"channels": 3},
 }
 
-# Lengths that are the same for no reason that the signature gives.
+# Lengths that are the same, or small, for no reason that the signature gives.
 SIZES = {
+    "path_terms": {"L": 2},  # there are H^L paths
     "multi_head_attention": {"d": 3, "d_c": 3},
     "delta_gate": {"d": 3, "h": 3},
     "deep_delta_coefficients": {"d": 3, "h": 3},
