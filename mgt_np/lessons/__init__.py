@@ -1,12 +1,11 @@
 """What the notebooks in `lessons/` import: exercises that answer, and predictions that are kept."""
 
 from .checking import check
-from .judging import Exercise, exercise, hint_for, without
+from .judging import exercise, hint_for, without
 from .predicting import Prediction, predict, reveal
 from .sliding import slider
 
 __all__ = [
-    "Exercise",
     "Prediction",
     "check",
     "exercise",

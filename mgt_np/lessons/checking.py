@@ -30,7 +30,7 @@ def check(number, answer):
 
 def verdict(number, answer, *, first_seed=0, n_seeds=N_SEEDS):
     """Return "" for a right answer, else what is wrong with it, in one sentence."""
-    judge = exercise_named(number).judge
+    judge = judge_of(number)
     for seed in range(first_seed, first_seed + n_seeds):
         rng = np.random.default_rng([zlib.crc32(number.encode()), seed])
         try:
@@ -46,8 +46,8 @@ def verdict(number, answer, *, first_seed=0, n_seeds=N_SEEDS):
     return ""
 
 
-def exercise_named(number):
-    """Return an exercise, whose lesson's module is loaded now; ValueError if there is none."""
+def judge_of(number):
+    """Return the judge of an exercise, or raise ValueError if there is none."""
     lesson_module(number)
     if number not in EXERCISES:
         lesson = str(number).partition(".")[0]

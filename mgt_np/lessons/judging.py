@@ -12,30 +12,19 @@ A judge returns what is wrong in words, or "" for a right answer.
 import inspect
 import math
 import sys
-from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
 from numbers import Real
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Exercise:
-    """An exercise by its number, "LESSON.EXERCISE", and the function that judges an answer."""
-
-    number: str
-    judge: Callable
-
-
-EXERCISES = {}
+EXERCISES = {}  # number, "LESSON.EXERCISE": its judge
 
 
 def exercise(number):
     """Enter a judge, a function (answer, rng) → hint, as that of the exercise `number`."""
 
     def enter(judge):
-        EXERCISES[number] = Exercise(number, judge)
+        EXERCISES[number] = judge
         return judge
 
     return enter

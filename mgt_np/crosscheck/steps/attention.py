@@ -7,6 +7,8 @@ import math
 
 import numpy as np
 
+from mgt_np.arrays.masks import finite_tokens
+
 from . import Fit, Reading, Steps
 from .basic import sigmoid, softmax
 
@@ -53,7 +55,7 @@ def scaled_dot_product_attention(
     allowed = _allowed(q, k, mask, causal, triangle, combine, mask_axes, mask_batch, diagonal)
     spoilt = None
     if hidden_nan == "hidden":
-        spoilt, q, k, v = _finite(allowed, q, k, v)
+        spoilt, q, k, v = finite_tokens(allowed, q, k, v)
     if directions == "unit":
         q, k = _unit(q), _unit(k)
     values = v
@@ -165,25 +167,6 @@ def _mask(mask, mask_axes, mask_batch):
     return mask
 
 
-def _finite(allowed, queries, *keys):
-    """Return which queries may attend to something not finite, and all tokens, those zero."""
-    if allowed is None:
-        return None, queries, *keys
-    spoilt = bad_queries = _not_finite(queries)
-    clean = [np.where(bad_queries, 0.0, queries)]
-    for x in keys:
-        bad = _not_finite(x)
-        seen = np.logical_and(allowed, np.swapaxes(bad, -1, -2))
-        if seen.any():
-            spoilt = np.logical_or(spoilt, np.any(seen, axis=-1, keepdims=True))
-        clean.append(np.where(bad, 0.0, x))
-    return (spoilt if spoilt.any() else None), *clean
-
-
-def _not_finite(x):
-    return np.logical_not(np.all(np.isfinite(x), axis=-1, keepdims=True))
-
-
 def _unit(x):
     norm = np.sqrt(np.sum(x * x, axis=-1, keepdims=True))
     return x / np.where(norm == 0.0, 1.0, norm)
@@ -246,7 +229,7 @@ def multi_head_attention(
         among = {
             key: attention[key] for key in ("triangle", "combine", "diagonal") if key in attention
         }
-        spoilt, of_query, of_key = _finite(_to_any_head(x, c, mask, causal, **among), x, c)
+        spoilt, of_query, of_key = finite_tokens(_to_any_head(x, c, mask, causal, **among), x, c)
         of_value = of_key
     if head_number == "features of a head":
         n_heads = W_q.shape[-1] // n_heads
