@@ -60,11 +60,40 @@ def tree_map(function, tree, *others):
     Leaves are paired by path, so the order of a dict's keys does not matter. Raises ValueError if
     the trees do not have the same paths.
     """
-    leaves = dict(leaves_with_paths(tree))
-    columns = [leaves]
-    for other in others:
-        columns.append(dict(leaves_with_paths(other)))
-        differing = leaves.keys() ^ columns[-1].keys()
-        if differing:
-            raise ValueError(f"expected trees of one shape, but only one has {min(differing)}")
-    return rebuild(tree, iter([function(*(c[path] for c in columns)) for path in leaves]))
+    return rebuild(tree, iter([function(*leaves) for leaves in leaves_beside(tree, *others)]))
+
+
+def leaves_beside(tree, *others):
+    """Return the leaves of a tree from left to right, each with those at its path in the others.
+
+    Raises ValueError if the trees do not have the same paths.
+    """
+    found = []
+    try:
+        _collect_beside((tree, *others), found)
+    except (LookupError, TypeError):
+        paths = {path for path, _ in leaves_with_paths(tree)}
+        for other in others:
+            differing = paths ^ {path for path, _ in leaves_with_paths(other)}
+            if differing:
+                first = min(differing)
+                raise ValueError(f"expected trees of one shape, but only one has {first}") from None
+        raise ValueError("expected trees of one shape, but their containers differ") from None
+    return found
+
+
+def _collect_beside(trees, found):
+    first = trees[0]
+    if not isinstance(first, _CONTAINERS):
+        if any(isinstance(tree, _CONTAINERS) for tree in trees):
+            raise TypeError
+        found.append(trees)
+        return
+    mapping = isinstance(first, dict)
+    for tree in trees:
+        if not isinstance(tree, _CONTAINERS) or isinstance(tree, dict) is not mapping:
+            raise TypeError
+        if len(tree) != len(first):
+            raise LookupError
+    for key in first if mapping else range(len(first)):
+        _collect_beside([tree[key] for tree in trees], found)

@@ -2,6 +2,7 @@
 
 from collections import namedtuple
 
+import numpy as np
 import pytest
 
 from mgt_np import grad
@@ -41,10 +42,21 @@ def test_map_over_several_trees_pairs_leaves_by_path():
     assert tree_map(lambda x, y: x + y, first, second) == {"a": 11, "b": [22, 33]}
 
 
-@pytest.mark.parametrize("other", [{"a": 1}, {"a": 1, "b": 2, "c": 3}, {"a": 1, "b": [2]}, [1, 2]])
+@pytest.mark.parametrize(
+    "other", [{"a": 1}, {"a": 1, "b": 2, "c": 3}, {"a": 1, "b": [2]}, [1, 2], {"a": 1, "c": 2}]
+)
 def test_map_over_trees_that_differ(other):
     with pytest.raises(ValueError, match=r"expected trees of one shape, but only one has \["):
         tree_map(lambda x, y: x, {"a": 1, "b": 2}, other)
+
+
+def test_map_does_not_walk_into_an_array_beside_a_list():
+    with pytest.raises(ValueError, match=r"one shape, but only one has \["):
+        tree_map(lambda x, y: x, {"a": [1, 2]}, {"a": np.zeros(2)})
+    with pytest.raises(ValueError, match="their containers differ"):
+        tree_map(lambda x, y: x, {0: 1}, [1])
+    with pytest.raises(ValueError, match="only one has "):
+        tree_map(lambda x, y: x, {"a": 1}, 3)
 
 
 def test_a_tree_that_contains_itself_is_refused():
