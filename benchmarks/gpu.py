@@ -37,7 +37,7 @@ from mgt_np import (
 from mgt_np.arrays import leaves_with_paths, to_host, tree_map
 from mgt_np.arrays.libraries import INSTALL, move, place
 from mgt_np.data.files import write_whole
-from mgt_np.experiments.experiment import versions
+from mgt_np.runs import versions
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 1e-10  # of a difference to NumPy in float64, absolute or relative

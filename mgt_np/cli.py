@@ -1,34 +1,62 @@
 """The command line: `mgt-np reproduce`, `compare`, `reference`, `benchmark` and `info`."""
 
 import argparse
-import dataclasses
 import json
 import os
 import shlex
 import shutil
 import sys
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
+from mgt_np.arrays.checks import one_of
 from mgt_np.arrays.libraries import INSTALL, devices_of, namespace_named, place
 
 
 def main(argv=None):
     """Run a command and return its exit code.
 
-    0 done, 1 a comparison found something wrong, 2 unusable arguments, 130 interrupted.
+    0 done, 1 a comparison found something wrong, 2 unusable arguments or cells that failed,
+    130 interrupted, 141 nobody reads what is printed.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # an encoding without β must not stop a command
+            stream.reconfigure(errors="replace")
     argv = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(argv)
     try:
         return arguments.command(arguments, shlex.join(["mgt-np", *argv]))
+    except BrokenPipeError:
+        return 141
     except (ValueError, TypeError, OSError) as error:
-        print(f"mgt-np: {error}", file=sys.stderr)
+        _complain(error)
         return 2
     except KeyboardInterrupt:
-        print("mgt-np: interrupted; the same command goes on from here", file=sys.stderr)
+        _complain("interrupted; the same command goes on from here")
         return 130
+
+
+def _print(*lines):
+    """Print lines; where they cannot be written, say so of standard output, and print no more."""
+    try:
+        print(*lines, sep="\n", flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise type(error)(error.errno, error.strerror, "standard output") from None
+
+
+def _complain(said):
+    """Say something in one line on standard error, if there is one."""
+    with suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            print(f"mgt-np: {said}", file=sys.stderr, flush=True)
+
+
+def _cores():
+    """The number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _parser():
@@ -37,30 +65,7 @@ def _parser():
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    reproduce = commands.add_parser(
-        "reproduce", help="run experiments: figures, rows, and the claims table"
-    )
-    reproduce.add_argument("names", nargs="*", metavar="NAME", help="default: all of them")
-    reproduce.add_argument("--list", action="store_true", help="name the experiments and stop")
-    reproduce.add_argument("--full", action="store_true", help="the full settings, not the quick")
-    reproduce.add_argument("--seed", type=int, metavar="N", help="default: 0")
-    reproduce.add_argument("--data", metavar="SOURCE", help="python-docs (default) or wikitext-2")
-    reproduce.add_argument(
-        "--out", type=Path, default=Path("figures"), metavar="DIR", help="default: figures/"
-    )
-    reproduce.add_argument(
-        "--jobs", type=int, default=os.cpu_count(), metavar="N", help="processes; default: cores"
-    )
-    reproduce.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask scheduler to work on")
-    reproduce.add_argument(
-        "--array-library",
-        default="numpy",
-        metavar="NAME",
-        help="numpy (default), cupy, torch, jax, or auto: CuPy if a device of it answers",
-    )
-    reproduce.add_argument("--device", metavar="D", help="one of the library's devices")
-    reproduce.add_argument("--dtype", choices=("float32", "float64"), default="float64")
-    reproduce.set_defaults(command=_reproduce)
+    _add_reproducing(commands)
 
     benchmark = commands.add_parser(
         "benchmark", help="training step and forward pass beside the peers that are installed"
@@ -82,6 +87,48 @@ def _parser():
     info = commands.add_parser("info", help="versions, array libraries, devices and data found")
     info.set_defaults(command=_info)
     return parser
+
+
+def _add_reproducing(commands):
+    reproduce = commands.add_parser(
+        "reproduce", help="run experiments: figures, rows, and the claims table"
+    )
+    option = reproduce.add_argument
+    option("names", nargs="*", metavar="NAME", help="default: all of them")
+    option("--list", action="store_true", help="name the experiments and stop")
+    option("--full", action="store_true", help="the full settings, not the quick")
+    option("--redraw", action="store_true", help="from the rows that are there, computing nothing")
+    option("--seed", type=int, metavar="N", help="default: 0")
+    option(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change a setting: --set depth=50 --set rules=mgt,pre_ln",
+    )
+    option("--data", metavar="SOURCE", help="python-docs (default) or wikitext-2")
+    option("--out", type=Path, default=Path("figures"), metavar="DIR", help="default: figures/")
+    option(
+        "--runs",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="where finished cells are kept; default: runs/",
+    )
+    option("--jobs", type=int, default=_cores(), metavar="N", help="processes; default: cores")
+    option("--scheduler", metavar="ADDRESS", help="of a Dask scheduler to work on")
+    option(
+        "--array-library",
+        default="numpy",
+        metavar="NAME",
+        help="numpy (default), cupy, torch, jax, or auto: CuPy if a device of it answers",
+    )
+    option("--device", metavar="D", help="one of the library's devices")
+    option("--dtype", choices=("float32", "float64"), default="float64")
+    option(
+        "--findings", type=Path, metavar="FILE", help="renew the table of findings in this Markdown"
+    )
+    reproduce.set_defaults(command=_reproduce)
 
 
 def _add_comparing(commands):
@@ -116,65 +163,79 @@ def _add_comparing(commands):
 def _reproduce(arguments, command):
     from mgt_np import experiments
 
+    known = experiments.EXPERIMENTS
     if arguments.list:
-        for name, experiment in experiments.EXPERIMENTS.items():
-            print(f"{name:16} {experiment.question}")
+        _print(*(f"{name:20} {each.question}" for name, each in known.items()))
         return 0
     if arguments.jobs < 1:
         raise ValueError(f"expected --jobs to be at least 1, got {arguments.jobs}")
     if arguments.scheduler and find_spec("distributed") is None:
         raise ValueError("--scheduler needs Dask: pip install 'mgt-np[distributed]'")
-    chosen = _chosen(arguments.names, experiments.EXPERIMENTS)
+    plans = _plans(arguments, [known[name] for name in _chosen(arguments.names, known)])
+    report = experiments.run(
+        plans,
+        jobs=arguments.jobs,
+        scheduler=arguments.scheduler,
+        runs=arguments.runs.absolute(),
+        command=command.replace(" --redraw", ""),
+        saved=arguments.out if arguments.redraw else None,
+    )
+    for warning in report.warnings:
+        _complain(warning)
+    table, written = _write(report.results, known, arguments.out)
+    if arguments.findings and written:
+        experiments.write_findings(arguments.findings, table)
+    width = shutil.get_terminal_size((120, 24)).columns
+    if table:
+        _print(
+            experiments.claims_table(table, width=max(80, min(width, 160))),
+            f"\nfigures, rows and provenance are in {arguments.out}{os.sep}",
+        )
+    for task, said in report.failures:
+        _complain(f"{task.name} {json.dumps(task.cell, ensure_ascii=False)}: {said}")
+    if report.failures:
+        _complain(f"{len(report.failures)} cells are missing; the same command goes on from here")
+    return 0 if written and not report.failures else 2
+
+
+def _plans(arguments, chosen):
+    from mgt_np.settings import plans
+
     there = place(arguments.array_library, arguments.device, dtype=arguments.dtype)
     if arguments.array_library == "auto":
-        print(f"computing with {there}", file=sys.stderr)
-    arguments.array_library = there.name
-    table = []
-    for experiment in chosen:
-        settings = _settings(experiment, arguments)
-        partial_path = arguments.out / f".{experiment.name}.partial.jsonl"
-        result = experiments.run(
-            experiment,
-            settings,
-            jobs=arguments.jobs,
-            scheduler=arguments.scheduler,
-            partial_path=partial_path,
-            command=command,
-        )
-        claims = experiment.claims(result)
-        experiments.write(result, claims, experiment.plot(result), arguments.out)
-        partial_path.unlink()
-        table += [(f"{experiment.name}.png", claim) for claim in claims]
-    width = shutil.get_terminal_size((120, 24)).columns
-    print(experiments.claims_table(table, width=max(80, min(width, 160))))
-    print(f"\nfigures, rows and provenance are in {arguments.out}{os.sep}")
-    return 0
+        _complain(f"computing with {there}")
+    given = {name: getattr(arguments, name) for name in ("seed", "data", "device", "dtype")}
+    given["array_library"] = there.name
+    return plans(chosen, full=arguments.full, given=given, changes=arguments.set)
+
+
+def _write(results, known, folder):
+    """Write each result; return all verdicts with their figures, and whether all are written."""
+    from mgt_np import experiments
+
+    table, written = [], True
+    for result in results:
+        try:
+            verdicts = experiments.write(known[result.name], result, folder)
+        except Exception as error:  # one that cannot be judged or drawn costs the others nothing
+            _complain(f"{result.name} is not written: {type(error).__name__}: {error}")
+            written = False
+            continue
+        table += [(f"{result.name}.png", each) for each in verdicts]
+    return table, written
 
 
 def _chosen(names, known):
-    from mgt_np.arrays.checks import one_of
-
     for name in names:
         one_of(known, **{"the experiment": name})
-    return [known[name] for name in (dict.fromkeys(names) or known)]
-
-
-def _settings(experiment, arguments):
-    settings = experiment.full if arguments.full else experiment.quick
-    names = ("seed", "data", "array_library", "device", "dtype")
-    changes = {name: getattr(arguments, name) for name in names}
-    fields = {field.name for field in dataclasses.fields(settings)}
-    return dataclasses.replace(
-        settings,
-        **{name: v for name, v in changes.items() if v is not None and name in fields},
-    )
+    return dict.fromkeys(names) or known
 
 
 def _benchmark(arguments, command):
     from mgt_np import benchmark
 
     if "OPENBLAS_CORETYPE" in os.environ:
-        print("mgt-np: OPENBLAS_CORETYPE is set: it slows NumPy; unset it", file=sys.stderr)
+        _complain("OPENBLAS_CORETYPE is set: it slows NumPy; unset it")
     names = arguments.implementations and arguments.implementations.replace(" ", "").split(",")
     record = benchmark.benchmark(
         arguments.shape,
@@ -184,9 +245,9 @@ def _benchmark(arguments, command):
         rounds=arguments.rounds,
         command=command,
     )
-    print(json.dumps(record, indent=2) if arguments.json else "\n".join(benchmark.lines(record)))
+    _print(json.dumps(record, indent=2) if arguments.json else "\n".join(benchmark.lines(record)))
     if not record["agree"]:
-        print("mgt-np: the implementations differ; nothing was timed", file=sys.stderr)
+        _complain("the implementations differ; nothing was timed")
     return 0 if record["agree"] else 1
 
 
@@ -207,7 +268,7 @@ def _compare(arguments, command):
         report = crosscheck.compare(
             target, follows=arguments.follows, only=only, progress=bar, **options
         )
-    print(report.to_json() if arguments.json else report)
+    _print(report.to_json() if arguments.json else report)
     return 0 if report.ok else 1
 
 
@@ -247,24 +308,24 @@ def _reference(arguments, command):
     from mgt_np.crosscheck import vectors
 
     for path in vectors.write(arguments.out, npz=arguments.npz):
-        print(path)
+        _print(path)
     return 0
 
 
 def _info(arguments, command):
     from mgt_np.data import find_wikitext_2
-    from mgt_np.experiments.experiment import versions
+    from mgt_np.runs import versions
 
-    print("versions")
-    for name, version in versions().items():
-        print(f"  {name:18} {version}")
-    print("array libraries")
-    for name in ("numpy", *INSTALL, "array_api_strict"):
-        print(f"  {name:18} {_devices(name)}")
-    print("data")
-    print(f"  {'python-docs':18} with every Python")
     found = find_wikitext_2("train")
-    print(f"  {'wikitext-2':18} {found or 'not here: downloaded when first asked for'}")
+    _print(
+        "versions",
+        *(f"  {name:18} {version}" for name, version in versions().items()),
+        "array libraries",
+        *(f"  {name:18} {_devices(name)}" for name in ("numpy", *INSTALL, "array_api_strict")),
+        "data",
+        f"  {'python-docs':18} with every Python",
+        f"  {'wikitext-2':18} {found or 'not here: downloaded when first asked for'}",
+    )
     return 0
 
 

@@ -2,33 +2,16 @@
 
 import functools
 import io
+import textwrap
 
 import matplotlib
+import matplotlib.style
+import numpy as np
 from matplotlib.figure import Figure
 
 # Okabe & Ito, Color Universal Design (2008)
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
-
-RULE_STYLES = {
-    "none": {"color": BLACK, "linestyle": ":"},
-    "post_ln": {"color": VERMILLION, "linestyle": "-"},
-    "pre_ln": {"color": ORANGE, "linestyle": "--"},
-    "mgt": {"color": BLUE, "linestyle": "-"},
-    "mgt_mhc_only": {"color": SKY, "linestyle": "--"},
-    "mgt_ddl_only": {"color": GREEN, "linestyle": "-."},
-    "deepnorm": {"color": BLUE, "linestyle": "--"},
-    "branchnorm": {"color": GREEN, "linestyle": "--"},
-    "admin": {"color": PURPLE, "linestyle": "-."},
-    "sub_ln": {"color": PURPLE, "linestyle": "-"},
-    "scaled_residual": {"color": GREEN, "linestyle": "-"},
-    "layerscale": {"color": BLACK, "linestyle": "--"},
-    "rezero": {"color": SKY, "linestyle": "-"},
-    "hc": {"color": ORANGE, "linestyle": "-"},
-    "mhc": {"color": BLUE, "linestyle": "-."},
-    "ddl": {"color": PURPLE, "linestyle": "--"},
-    "ddl_expanded": {"color": BLACK, "linestyle": "-."},
-}
 
 STYLE = {
     "font.size": 13,
@@ -42,15 +25,16 @@ STYLE = {
     "lines.linewidth": 2.2,
     "legend.frameon": False,
     "savefig.dpi": 110,
+    "text.usetex": False,
 }
 
 
 def styled(draw):
-    """Let the function `draw` work in the style of this project."""
+    """Let the function `draw` work in the style of this project, whatever the user's own is."""
 
     @functools.wraps(draw)
     def in_style(*args, **kwargs):
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.style.context(["default", STYLE]):
             return draw(*args, **kwargs)
 
     return in_style
@@ -60,6 +44,25 @@ def new_figure(n_rows=1, n_columns=1, *, size, **kwargs):
     """Return a figure of `size` inches, and its axes. It needs no window and no display."""
     figure = Figure(figsize=size, layout="constrained")
     return figure, figure.subplots(n_rows, n_columns, **kwargs)
+
+
+def wrapped(text, width):
+    """Wrap each line of a title to at most `width` characters."""
+    return "\n".join(
+        part for line in text.split("\n") for part in textwrap.wrap(line, width) or [""]
+    )
+
+
+def band(ax, x, values, *, log=False, **style):
+    """Draw the mean of `values` (seeds, places) over the places `x`, and shade their extent.
+
+    With `log` the mean is the geometric one. Returns the line.
+    """
+    values = np.asarray(values)
+    mean = np.exp(np.mean(np.log(values), axis=0)) if log else np.mean(values, axis=0)
+    (line,) = ax.plot(x, mean, **style)
+    ax.fill_between(x, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, lw=0)
+    return line
 
 
 @styled

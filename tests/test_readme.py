@@ -3,6 +3,9 @@
 import re
 from pathlib import Path
 
+from mgt_np.experiments import EXPERIMENTS, judged
+from mgt_np.experiments.writing import BEGIN, END, findings, read_result
+
 README = Path(__file__).parents[1] / "README.md"
 ROOT = README.parent
 
@@ -26,7 +29,13 @@ def test_its_links_lead_somewhere():
     text = README.read_text(encoding="utf-8")
     targets = [t for t in re.findall(r"\]\(([^)]+)\)", text) if not t.startswith("http")]
     assert len(targets) >= 8
-    assert [target for target in targets if not (ROOT / target).exists()] == []
+    headings = {
+        f"#{line.lstrip('# ').lower().replace(' ', '-')}"
+        for line in text.splitlines()
+        if "# " in line
+    }
+    missing = [t for t in targets if t not in headings and not (ROOT / t).exists()]
+    assert missing == []
 
 
 def test_its_commands_are_targets_of_the_makefile():
@@ -42,3 +51,19 @@ def test_its_comparison_is_that_of_the_page():
     )
     page = (ROOT / "docs" / "compare.md").read_text(encoding="utf-8")
     assert f"mgt-np compare {shown[0]}\n```\n\n```text\n{shown[1]}```" in page
+
+
+def test_its_findings_are_those_of_the_committed_rows():
+    """`mgt-np reproduce --redraw --findings README.md` would change nothing."""
+    claims = []
+    for name, experiment in EXPERIMENTS.items():
+        result = read_result(experiment, experiment.quick, ROOT / "figures")
+        claims += [(f"{name}.png", each) for each in judged(experiment, result)]
+    text = README.read_text(encoding="utf-8")
+    assert f"{BEGIN}\n{findings(claims)}\n{END}" in text
+    assert 8 <= sum(each.readme for _, each in claims) <= 16
+
+
+def test_its_picture_is_told_in_words():
+    alt = re.search(r"!\[([^]]*)\]\(figures/headline.png\)", README.read_text(encoding="utf-8"))[1]
+    assert alt == EXPERIMENTS["headline"].alt

@@ -18,6 +18,7 @@ from .linear_span import (
 )
 from .paths import head_maps, path_bias, path_count, path_length_terms, path_terms
 from .rank import effective_rank, participation_ratio, stable_rank
+from .separated_attention import separated_attention
 from .tangent import local_tangent_basis
 from .tokens import (
     composite_norm,
@@ -53,6 +54,7 @@ __all__ = [
     "path_terms",
     "path_tokens",
     "relative_residual",
+    "separated_attention",
     "spectral_gap",
     "stable_rank",
     "state_norm",

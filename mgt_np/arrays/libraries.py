@@ -33,6 +33,23 @@ class Place:
         return f"{self.name} on {self.device}"
 
 
+@dataclass(frozen=True)
+class There:
+    """Where something is computed: a `Place`, and the precision of its floating arrays."""
+
+    place: Place
+    dtype: str
+
+    @property
+    def xp(self):
+        """The library's namespace."""
+        return self.place.xp
+
+    def move(self, tree):
+        """A copy there of an array or a tree of them; floating arrays get the precision."""
+        return move(tree, self.place, dtype=self.dtype)
+
+
 def place(name="numpy", device_name=None, *, dtype="float64"):
     """Return the `Place` of that name: "numpy", "cupy", "torch", "jax", or "auto".
 

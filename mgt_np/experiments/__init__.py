@@ -2,38 +2,55 @@
 
 from types import MappingProxyType
 
-from .attention_collapse import ATTENTION_COLLAPSE
-from .delta_dynamics import DELTA_DYNAMICS
-from .delta_spectrum import DELTA_SPECTRUM
-from .entropy_collapse import ENTROPY_COLLAPSE
-from .experiment import Claim, Experiment, Result
-from .head_identifiability import HEAD_IDENTIFIABILITY
-from .layer_norm_and_rank import LAYER_NORM_AND_RANK
-from .mixing_gain import MIXING_GAIN
-from .phase_diagram import PHASE_DIAGRAM
-from .rank_evolution import RANK_EVOLUTION
-from .running import run
-from .span import SPAN
-from .tangency import TANGENCY
-from .width_collapse import WIDTH_COLLAPSE
-from .writing import claims_table, write
+from . import (
+    attention_collapse,
+    collapse_rate,
+    delta_dynamics,
+    delta_spectrum,
+    entropy_collapse,
+    head_identifiability,
+    headline,
+    jacobian_at_start,
+    layer_norm_and_rank,
+    mixing_gain,
+    path_lengths,
+    phase_diagram,
+    rank_evolution,
+    span,
+    stream_collapse,
+    tangency,
+    width_collapse,
+)
+from .claims import Claim, Judged, judge
+from .experiment import Experiment, Result
+from .rows import Rows
+from .running import result_of, run
+from .writing import claims_table, judged, write, write_findings
 
 EXPERIMENTS = MappingProxyType(
     {
         experiment.name: experiment
-        for experiment in (
-            RANK_EVOLUTION,
-            PHASE_DIAGRAM,
-            DELTA_SPECTRUM,
-            LAYER_NORM_AND_RANK,
-            SPAN,
-            HEAD_IDENTIFIABILITY,
-            TANGENCY,
-            DELTA_DYNAMICS,
-            ATTENTION_COLLAPSE,
-            WIDTH_COLLAPSE,
-            ENTROPY_COLLAPSE,
-            MIXING_GAIN,
+        for experiment in map(
+            Experiment.of,
+            (
+                headline,
+                rank_evolution,
+                phase_diagram,
+                delta_spectrum,
+                delta_dynamics,
+                attention_collapse,
+                collapse_rate,
+                path_lengths,
+                width_collapse,
+                entropy_collapse,
+                mixing_gain,
+                stream_collapse,
+                jacobian_at_start,
+                tangency,
+                layer_norm_and_rank,
+                span,
+                head_identifiability,
+            ),
         )
     }
 )
@@ -42,8 +59,14 @@ __all__ = [
     "EXPERIMENTS",
     "Claim",
     "Experiment",
+    "Judged",
     "Result",
+    "Rows",
     "claims_table",
+    "judge",
+    "judged",
+    "result_of",
     "run",
     "write",
+    "write_findings",
 ]

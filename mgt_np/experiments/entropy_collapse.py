@@ -11,17 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mgt_np import plotting
+from mgt_np import layers, plotting
 from mgt_np.analysis import attention_entropy, attention_entropy_bound
 from mgt_np.arrays import array_namespace, tree_map, value_and_grad
-from mgt_np.arrays.libraries import move, place
-from mgt_np.layers import attention_weights, linear, sigma_reparam, spectral_norm
 
-from .experiment import Claim, Experiment, Where
+from .claims import Claim
+from .experiment import Where, cells, generator, seeds
 
 PAPER = "Zhai et al. 2303.06296"
+PLAIN, LEARNED, FIXED = "plain weights", "σReparam", "σReparam, γ = 1 for queries and keys"
+GAMMAS = {PLAIN: "", LEARNED: "qkv", FIXED: "v"}  # which γ are learned; the others stay 1
 DIVERGED = 10.0  # times the loss at the start
-COLLAPSED = 0.05  # mean entropy over its maximum
 
 
 @dataclass(frozen=True)
@@ -34,329 +34,192 @@ class Settings(Where):
     d_model: int = 16
     n_sequences: int = 8
     scales: tuple[float, ...] = (0.01, 0.03, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-    rates: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0, 14.0, 20.0, 30.0, 50.0)
+    rates: tuple[float, ...] = (1.0, 3.0, 10.0, 20.0, 30.0)
     n_steps: int = 100
 
 
-def tasks(settings):
-    sizes = {name: getattr(settings, name) for name in ("n_tokens", "d_model", "n_sequences")}
-    runs = [(scale, 0.0, 0) for scale in settings.scales]
-    runs += [(1.0, rate, settings.n_steps) for rate in settings.rates]
+QUICK = Settings()
+FULL = Settings(n_seeds=10, n_tokens=64, d_model=32, n_steps=1000)
+
+
+def claims(settings):
+    names = [f"{scale:g}" for scale in settings.scales]
     return [
-        {
-            "reparam": reparam,
-            "scale": scale,
-            "rate": rate,
-            "n_steps": n_steps,
-            "seed": [settings.seed, number],
-            **sizes,
-            **settings.where(),
-        }
-        for number in range(settings.n_seeds)
-        for reparam in (False, True)
-        for scale, rate, n_steps in runs
+        Claim(
+            says="The entropy has a lower bound that falls exponentially with ‖W_K W_Qᵀ‖₂ ‖XXᵀ‖₂",
+            source=f"{PAPER}, theorem 3.1 as we know it",
+            criterion="entropy − bound ≥ −1e-6 log T, for every query of every run",
+            measure=lambda result: {"lowest difference": min(result.rows.column("slack"))},
+            passes=lambda slack: slack >= -1e-6,
+        ),
+        Claim(
+            says="That bound says something about the entropy before training",
+            source="our question to theorem 3.1 of 2303.06296",
+            criterion="bound > 0.05 log T, for every seed",
+            measure=lambda result: dict(zip(names, grid(result, "bound").min(0), strict=True)),
+            passes=lambda bound: bound > 0.05,
+            only_if="W_q W_kᵀ is {} times LeCun's",
+        ),
+        Claim(
+            says="Entropy falls as the spectral norm of the weights grows",
+            source=PAPER,
+            criterion="change of the mean entropy from each scale to the next < 0, for every seed",
+            measure=lambda result: {"largest change": np.diff(grid(result, "entropy")).max()},
+            passes=lambda step: step < 0.0,
+        ),
+        Claim(
+            says="σReparam keeps the entropy of attention up",
+            source=PAPER,
+            criterion="mean entropy > 0.9 of the highest before, wherever no run diverged",
+            measure=lambda result: {
+                "nothing is trained": kept(result, LEARNED, "scale"),
+                "γ of queries and keys is fixed at 1": kept(result, FIXED, "rate"),
+                "γ is learned": kept(result, LEARNED, "rate"),
+            },
+            passes=lambda ratio: ratio > 0.9,
+            beside=lambda result: f"Plain weights: {kept(result, PLAIN, 'rate'):.2f}",
+        ),
+        Claim(
+            says="Training is stable at higher learning rates with σReparam",
+            source=PAPER,
+            criterion="the highest rate up to which 0 runs diverged > that of plain weights",
+            measure=lambda result: {"rates": (stable(result, LEARNED), stable(result, PLAIN))},
+            passes=lambda rates: rates[0] > rates[1],
+            form="{:g} with, {:g} without",
+            title="σReparam trains at higher learning rates",
+        ),
     ]
 
 
-def work(
-    reparam,
-    scale,
-    rate,
-    n_steps,
-    seed,
-    n_tokens,
-    d_model,
-    n_sequences,
-    array_library,
-    device,
-    dtype,
-):
-    there = place(array_library, device, dtype=dtype)
-    rng = np.random.default_rng(seed)
+def grid(result, column, weights=PLAIN, axis="scale"):
+    """Values (seeds, scales) before training, or (seeds, rates) after it."""
+    rows = result.rows.where(trained=int(axis == "rate"), weights=weights)
+    return rows.grid(column, "seed", axis)
+
+
+def kept(result, weights, axis):
+    """The lowest mean entropy where no run diverged, over σReparam's highest before training."""
+    whole = ~grid(result, "diverged", weights, axis).any(axis=0)
+    entropy = grid(result, "entropy", weights, axis).mean(axis=0)[whole]
+    return min(entropy, default=math.nan) / grid(result, "entropy", LEARNED).max()
+
+
+def stable(result, weights):
+    """The highest learning rate up to which no run diverged, 0 if there is none."""
+    diverged = grid(result, "diverged", weights, "rate").any(axis=0)
+    return [0.0, *result.settings.rates][np.argmax([*diverged, True])]
+
+
+def tasks(settings):
+    still = cells(settings, weights=(PLAIN, LEARNED), scale=settings.scales, seed=seeds(settings))
+    learn = cells(settings, weights=GAMMAS, rate=settings.rates, seed=seeds(settings))
+    still = [cell | {"rate": 0.0, "n_steps": 0} for cell in still]
+    return still + [cell | {"scale": 1.0} for cell in learn]
+
+
+def work(there, weights, scale, rate, n_steps, seed, n_tokens, d_model, n_sequences):
+    rng = generator(seed)
     X = rng.standard_normal((n_sequences, n_tokens, d_model))
-    W, *weights = rng.standard_normal((4, d_model, d_model)) / math.sqrt(d_model)
-    Y = np.roll(X, 1, axis=-2) @ W
-    params = dict(zip(("W_q", "W_k", "W_v"), weights, strict=True))
-    for name in ("W_q", "W_k"):
-        params[name] = math.sqrt(scale) * params[name]
-    if reparam:
-        params |= {f"gamma_{name}": np.ones(()) for name in "qkv"}
-    X, Y, params = move((X, Y, params), there, dtype=dtype)
+    W, W_q, W_k, W_v = rng.standard_normal((4, d_model, d_model)) / math.sqrt(d_model)
+    params = {"W_q": math.sqrt(scale) * W_q, "W_k": math.sqrt(scale) * W_k, "W_v": W_v}
+    params |= {f"gamma_{name}": np.ones(()) for name in GAMMAS[weights]}
+    X, Y, params = there.move((X, np.roll(X, 1, axis=-2) @ W, params))
+    params, losses, diverged = _descend(params, X, Y, weights, rate, n_steps)
+    labels = {"trained": int(n_steps > 0), "weights": weights, "scale": scale, "rate": rate}
+    ends = {"steps": len(losses) - 1, "diverged": int(diverged), "loss": losses[-1]}
+    yield {**labels, "seed": seed[-1], **ends, **_measured(X, *_acting(params, weights)[:2])}
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _descend(params, X, Y, weights, rate, n_steps):
+    """Return the last parameters that did not diverge, the losses, and whether any diverged."""
 
     def loss(params):
-        W_q, W_k, W_v = _weights(params)
-        P = attention_weights(linear(X, W_q), linear(X, W_k))
-        xp = array_namespace(P)
-        error = xp.subtract(xp.matmul(P, linear(X, W_v)), Y)
-        return xp.mean(error * error)
+        q, k, v = (layers.linear(X, W) for W in _acting(params, weights))
+        error = layers.scaled_dot_product_attention(q, k, v) - Y
+        return array_namespace(error).mean(error * error)
 
-    first = float(loss(params))
-    losses, kept, diverged = [first], params, False
-    for _ in range(n_steps):
-        _, gradient = value_and_grad(loss)(params)
-        params = tree_map(lambda p, g: p - rate * g, params, gradient)
-        with np.errstate(over="ignore", invalid="ignore"):
-            losses.append(float(loss(params)))
-        diverged = not losses[-1] < DIVERGED * first
-        if diverged:
-            break
-        kept = params
-    return [
-        {
-            "weights": "σReparam" if reparam else "plain",
-            "scale": scale,
-            "rate": rate,
-            "seed": seed[-1],
-            "steps": len(losses) - 1,
-            "diverged": int(diverged),
-            "loss": DIVERGED * first if diverged else losses[-1],
-            **_measured(X, kept),
-        }
-    ]
+    losses, last = [], params
+    for _ in range(n_steps + 1):
+        value, gradient = value_and_grad(loss)(params)
+        losses.append(float(value))
+        if not losses[-1] < DIVERGED * losses[0]:  # NaN too, which counts as the limit
+            return last, [*losses[:-1], DIVERGED * losses[0]], True
+        last, params = params, tree_map(lambda p, g: p - rate * g, params, gradient)
+    return last, losses, False
 
 
-def _weights(params):
-    """W_q, W_k, W_v as they act: reparametrised where there is a γ."""
-    if "gamma_q" not in params:
-        return [params[f"W_{name}"] for name in "qkv"]
-    return [sigma_reparam(params[f"W_{name}"], params[f"gamma_{name}"]) for name in "qkv"]
+def _acting(params, weights):
+    """W_q, W_k, W_v as they act on the tokens."""
+    if weights == PLAIN:
+        return [params["W_" + n] for n in "qkv"]
+    return [layers.sigma_reparam(params["W_" + n], params.get("gamma_" + n, 1.0)) for n in "qkv"]
 
 
-def _measured(X, params):
-    """Entropies over their maximum, the bound on them, and the spectral norm of W_Q W_Kᵀ."""
-    W_q, W_k, _ = _weights(params)
-    xp, n_keys = array_namespace(X), X.shape[-2]
-    scale = 1.0 / math.sqrt(X.shape[-1])
-    entropy = attention_entropy(attention_weights(linear(X, W_q), linear(X, W_k)))
-    norm = spectral_norm(xp.matmul(W_q, xp.matrix_transpose(W_k)))
-    longest = scale * norm * xp.max(spectral_norm(X)) ** 2
-    logits = scale * xp.matmul(linear(X, W_q), xp.matrix_transpose(linear(X, W_k)))
-    most = math.log(n_keys)
-    return {
-        "entropy": float(xp.mean(entropy)) / most,
-        "lowest_entropy": float(xp.min(entropy)) / most,
-        "bound": float(attention_entropy_bound(longest, n_keys)) / most,
-        "norm": float(norm),
-        "logit_std": float(xp.std(logits)),
-    }
+def _measured(X, W_q, W_k):
+    """Entropies and their bound over log T, and the spectral norm of W_q W_kᵀ."""
+    xp, T = array_namespace(X), X.shape[-2]
+    P = layers.attention_weights(layers.linear(X, W_q), layers.linear(X, W_k))
+    entropy = attention_entropy(P)
+    norm = layers.spectral_norm(xp.matmul(W_q, xp.matrix_transpose(W_k)))
+    longest = norm * xp.max(layers.spectral_norm(X)) ** 2 / math.sqrt(X.shape[-1])
+    lowest, bound = xp.min(entropy), attention_entropy_bound(longest, T)
+    values = {"entropy": xp.mean(entropy), "lowest_entropy": lowest, "bound": bound}
+    values["slack"] = lowest - bound
+    return {n: float(x) / math.log(T) for n, x in values.items()} | {"norm": float(norm)}
 
 
-def of_scale(result, name, weights="plain"):
-    """(seed, scale) values without training."""
-    return np.asarray(
-        [
-            [
-                result.column(name, weights=weights, scale=scale, rate=0.0, seed=seed)[0]
-                for scale in result.settings.scales
-            ]
-            for seed in range(result.settings.n_seeds)
-        ]
-    )
-
-
-def of_rate(result, name, weights):
-    """(seed, rate) values after training."""
-    return np.asarray(
-        [
-            [
-                result.column(name, weights=weights, rate=rate, seed=seed)[0]
-                for rate in result.settings.rates
-            ]
-            for seed in range(result.settings.n_seeds)
-        ]
-    )
-
-
-def claims(result):
-    return [_bound(result), _scale(result), _training(result), _stability(result)]
-
-
-def _bound(result):
-    lowest, bound = (of_scale(result, name) for name in ("lowest_entropy", "bound"))
-    i = result.settings.scales.index(1.0)
-    kept = np.all(lowest >= bound - 1e-9)
-    useful = [
-        scale
-        for scale, low in zip(result.settings.scales, bound.min(axis=0), strict=True)
-        if low > COLLAPSED
-    ]
-    return Claim(
-        "The entropy has a lower bound that falls exponentially with ‖W_K W_Qᵀ‖₂ ‖XXᵀ‖₂",
-        f"{PAPER}, theorem 3.1 as we know it",
-        f"entropy minus bound ≥ {np.min(lowest - bound):.1g} of log T; at LeCun weights the bound "
-        f"is {bound[:, i].max():.0e} of it, the lowest entropy {lowest[:, i].min():.2f}",
-        "does not hold"
-        if not kept
-        else f"holds, and says something only for scales ≤ {max(useful):g} of LeCun's"
-        if useful
-        else "holds, and says nothing",
-    )
-
-
-def _scale(result):
-    entropy, spread = (of_scale(result, name).mean(axis=0) for name in ("entropy", "logit_std"))
-    most = math.log(result.settings.n_tokens)
-    gaussian = 1.0 - spread**2 / (2.0 * most)
-    small = spread < 1.0
-    error = np.max(np.abs(entropy - gaussian)[small], initial=0.0)
-    falls = np.all(np.diff(entropy) < 0.0)
-    first = next(
-        (s for s, e in zip(result.settings.scales, entropy, strict=True) if e < COLLAPSED), None
-    )
-    return Claim(
-        "Entropy falls as the spectral norm of the weights grows",
-        PAPER,
-        f"mean entropy/log T from {entropy[0]:.2f} to {entropy[-1]:.3f} over scales "
-        f"{result.settings.scales[0]:g} … {result.settings.scales[-1]:g}; it is log T − s²/2, s "
-        f"the logits' standard deviation, to {error:.1g} for s < 1",
-        ("holds" if first is None else f"holds: below {COLLAPSED:g} from scale {first:g}")
-        if falls
-        else "does not hold",
-    )
-
-
-def _training(result):
-    rates = result.settings.rates
-    parts, lowest = [], {}
-    for weights in ("plain", "σReparam"):
-        entropy = of_rate(result, "entropy", weights)
-        stable = ~np.any(of_rate(result, "diverged", weights), axis=0)
-        kept = entropy.mean(axis=0)[stable]
-        lowest[weights] = float(kept.min()) if kept.size else 0.0
-        parts.append(f"{weights} {lowest[weights]:.2f}")
-    start = of_scale(result, "entropy", "σReparam")
-    one_start = np.ptp(start) < 0.1 * start.mean()
-    return Claim(
-        "σReparam keeps the entropy of attention up: 0.9 of that at the start, or more",
-        PAPER,
-        f"lowest mean entropy/log T after {result.settings.n_steps} steps that did not diverge, "
-        f"rates {rates[0]:g} … {rates[-1]:g}: {', '.join(parts)}; σReparam at the start "
-        f"{start.min():.2f} … {start.max():.2f} over all scales",
-        "holds"
-        if lowest["σReparam"] > 0.9 * start.mean()
-        else "holds only if γ stays: at the start at any scale; learned, γ lets it fall"
-        if one_start
-        else "does not hold",
-    )
-
-
-def highest_stable_rate(result, weights):
-    """The largest learning rate up to which no seed diverged, 0 if there is none."""
-    highest = 0.0
-    for rate, diverged in zip(
-        result.settings.rates, of_rate(result, "diverged", weights).any(axis=0), strict=True
-    ):
-        if diverged:
-            break
-        highest = rate
-    return highest
-
-
-def _stability(result):
-    highest = {weights: highest_stable_rate(result, weights) for weights in ("plain", "σReparam")}
-    best = {
-        weights: float(of_rate(result, "loss", weights).mean(axis=0).min()) for weights in highest
-    }
-    return Claim(
-        "Training is stable at higher learning rates with σReparam",
-        PAPER,
-        "no seed diverges up to rate "
-        + ", ".join(f"{rate:g} ({weights})" for weights, rate in highest.items())
-        + "; lowest loss "
-        + ", ".join(f"{value:.2f} ({weights})" for weights, value in best.items()),
-        "holds" if highest["σReparam"] > highest["plain"] else "does not hold",
-    )
-
-
-def arrays(rows):
-    """Entropies over their maximum, in the order of the rows."""
-    return {"entropy": np.asarray([row["entropy"] for row in rows])}
-
-
-COLOURS = {
-    "plain": (plotting.VERMILLION, "o", "-"),
-    "σReparam": (plotting.BLUE, "s", "--"),
+ALT = (
+    "Three panels. Left: as the weights grow, the mean entropy of attention falls from log T to 0; "
+    "with σReparam it stays near log T; the lower bound is above 0 only for small weights. Middle, "
+    "right: entropy and error after training over the learning rate, with plain weights, with "
+    "σReparam, and with γ = 1 for queries and keys; crosses are runs that diverged."
+)
+STYLES = {
+    PLAIN: {"color": plotting.VERMILLION, "marker": "o", "linestyle": "-"},
+    LEARNED: {"color": plotting.BLUE, "marker": "s", "linestyle": "--"},
+    FIXED: {"color": plotting.BLACK, "marker": "^", "linestyle": "-."},
 }
 
 
 @plotting.styled
-def plot(result):
-    figure, (scale, entropy, loss) = plotting.new_figure(1, 3, size=(17.5, 5.6))
-    _draw_scale(scale, result)
-    _draw_training(entropy, result, "entropy", "mean entropy / log T after training")
-    _draw_training(loss, result, "loss", "mean square error after training")
-    low = {weights: of_rate(result, "entropy", weights).mean(axis=0).min() for weights in COLOURS}
-    entropy.set_ylim(0.0, 1.0)
-    entropy.set_title(
-        f"After training the mean entropy is as low as\n{low['plain']:.2f} (plain), "
-        f"{low['σReparam']:.2f} (σReparam)"
-    )
-    highest = {weights: highest_stable_rate(result, weights) for weights in COLOURS}
-    loss.set_yscale("log")
-    loss.set_title(
-        f"σReparam trains up to rate {highest['σReparam']:g},\nplain weights up to "
-        f"{highest['plain']:g} (crosses diverged)"
-    )
+def plot(result, judged):
+    figure, axes = plotting.new_figure(1, 3, size=(16.5, 6.0))
+    for ax, claim in zip(axes, judged[2:], strict=True):
+        ax.set_title(plotting.wrapped(claim.headline, 48))
+    _draw_scales(axes[0], result)
+    _draw_rates(axes[1], result, "entropy", "mean entropy / log T after training")
+    _draw_rates(axes[2], result, "loss", "mean square error after training")
+    axes[1].set_ylim(0, 1)
+    handles = [line for ax in axes[1::-1] for line in ax.get_legend_handles_labels()[0]]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
 
-def _draw_scale(ax, result):
-    scales = np.asarray(result.settings.scales)
-    spread = of_scale(result, "logit_std").mean(axis=0)
-    gaussian = 1.0 - spread**2 / (2.0 * math.log(result.settings.n_tokens))
-    for weights, (colour, marker, line) in COLOURS.items():
-        mean = of_scale(result, "entropy", weights).mean(axis=0)
-        ax.semilogx(scales, mean, line, marker=marker, color=colour, label=f"{weights}, mean")
-    lowest = of_scale(result, "lowest_entropy").min(axis=0)
-    ax.semilogx(scales, lowest, ":", color=plotting.VERMILLION, label="plain, lowest")
-    shown = gaussian > 0.0
-    ax.semilogx(scales[shown], gaussian[shown], color="grey", lw=1, label="log T − s²/2")
-    bound = of_scale(result, "bound").min(axis=0)
-    ax.semilogx(scales, bound, "-.", color=plotting.BLACK, label="lower bound")
-    ax.set_ylim(-0.02, 1.45)
-    ax.set_yticks(np.linspace(0.0, 1.0, 6))
-    ax.set_xlabel("scale of W$_q$W$_k^⊤$ (1: LeCun)")
-    ax.set_ylabel("entropy / log T, untrained")
-    mean = of_scale(result, "entropy").mean(axis=0)
-    informative = [
-        f"{scale:g}" for scale, low in zip(scales, bound, strict=True) if low > COLLAPSED
-    ]
-    ax.set_title(
-        f"Large weights: mean entropy {mean[-1]:.2f} at scale {scales[-1]:g}.\nThe bound exceeds "
-        f"{COLLAPSED:g} {f'up to {informative[-1]}' if informative else 'nowhere'}"
-    )
-    ax.legend(loc="upper left", ncols=2, fontsize=12)
+def _draw_scales(ax, result):
+    scales = result.settings.scales
+    for weights in (PLAIN, LEARNED):
+        plotting.band(ax, scales, grid(result, "entropy", weights), **STYLES[weights])
+    lowest, bound = (grid(result, name).min(axis=0) for name in ("lowest_entropy", "bound"))
+    ax.plot(scales, lowest, ":", color=plotting.VERMILLION, label="plain weights, lowest query")
+    ax.plot(scales, bound, "d-", color="grey", label="lower bound, plain weights")
+    ax.set(xscale="log", ylim=(0, 1), ylabel="mean entropy / log T before training")
+    ax.set_xlabel("scale of W$_q$W$_k^⊤$ (1: LeCun's weights)")
+    ax.xaxis.set_major_formatter("{x:g}")
 
 
-def _draw_training(ax, result, name, label):
+def _draw_rates(ax, result, column, label):
+    """The mean and extent up to the highest stable rate, and each run beyond it."""
     rates = np.asarray(result.settings.rates)
-    for weights, (colour, marker, line) in COLOURS.items():
-        values = of_rate(result, name, weights)
-        diverged = of_rate(result, "diverged", weights).any(axis=0)
-        mean = values.mean(axis=0)
-        ax.semilogx(rates, mean, line, marker=marker, color=colour, label=weights)
-        ax.semilogx(
-            rates[diverged],
-            mean[diverged],
-            linestyle="none",
-            marker="x",
-            markersize=14,
-            markeredgewidth=2.5,
-            color=colour,
-        )
-    ax.set_xlabel("learning rate")
-    ax.set_ylabel(label)
-    ax.legend(loc="best")
-
-
-ENTROPY_COLLAPSE = Experiment(
-    name="entropy-collapse",
-    question="When does attention put everything on one key, and does σReparam stop it?",
-    quick=Settings(),
-    full=Settings(n_seeds=10, n_tokens=64, d_model=32, n_steps=1000),
-    tasks=tasks,
-    work=work,
-    claims=claims,
-    plot=plot,
-    arrays=arrays,
-)
+    top = 1.2 * grid(result, "loss", LEARNED).max()  # where the losses of diverged runs are cut
+    for shift, (weights, style) in zip((0.96, 1.0, 1.04), STYLES.items(), strict=True):
+        values = np.minimum(grid(result, column, weights, "rate"), top)
+        diverged = grid(result, "diverged", weights, "rate") == 1
+        joined = rates <= stable(result, weights)
+        plotting.band(ax, rates[joined], values[:, joined], label=weights, **style)
+        each = np.broadcast_to(shift * rates, values.shape)
+        for runs, marker in ((~diverged & ~joined, style["marker"]), (diverged, "x")):
+            ax.plot(each[runs], values[runs], marker, color=style["color"], ms=8, mew=2)
+    ax.plot([], [], "xk", ms=8, mew=2, label="run that diverged (error off the scale)")
+    ax.set(xscale="log", xlabel="learning rate", ylabel=label)
+    ax.set_xticks(rates, [f"{rate:g}" for rate in rates])

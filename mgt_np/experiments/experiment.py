@@ -1,120 +1,117 @@
-"""What an experiment is, and what comes out of one."""
+"""What an experiment is: settings, claims, cells, a measurement, a figure."""
 
-import dataclasses
-import platform
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from importlib import import_module
-from importlib.metadata import version
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from itertools import product
 from typing import Any
 
-from mgt_np.data import load_corpus
+import numpy as np
+
+from .claims import Claim
+from .rows import Rows
 
 
 @dataclass(frozen=True, kw_only=True)
 class Where:
-    """The part of an experiment's settings that says what computes it."""
+    """The part of an experiment's settings that says what computes it.
+
+    Settings are frozen dataclasses on this one, of whole numbers, floats, texts and tuples of
+    these. Raises ValueError for a negative `seed` and for another whole number below one.
+    """
 
     array_library: str = "numpy"
     device: str | None = None
     dtype: str = "float64"
 
-    def where(self):
-        """These settings as a dict, for a task."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(Where)}
+    def __post_init__(self):
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if value == ():
+                raise ValueError(f"expected at least one value of {each.name}, got none")
+            least = 0 if each.name == "seed" else 1
+            if type(value) is int and value < least:
+                raise ValueError(f"expected {each.name} of at least {least}, got {value}")
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A sentence that somebody states, and what we found when we measured it.
+def cells(settings, **axes):
+    """One cell for each combination of the axes' values, the last axis fastest.
 
-    `verdict` begins with "holds", "does not hold" or "holds only if …", and follows from the rows.
+    A cell is a dict of plain values: those of the axes, and every other setting that is no tuple.
+    `seed` and `n_seeds` are left out: name `seed=seeds(settings)` among the axes.
     """
+    fixed = {each.name: getattr(settings, each.name) for each in fields(settings)}
+    fixed = {
+        name: value
+        for name, value in fixed.items()
+        if name not in ("seed", "n_seeds") and not isinstance(value, tuple)
+    }
+    return [fixed | dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
 
-    claim: str
-    source: str
-    measured: str
-    verdict: str
+
+def seeds(settings):
+    """The seeds of an experiment's repetitions: [seed, 0], [seed, 1], …, for `generator`."""
+    return [[settings.seed, number] for number in range(settings.n_seeds)]
+
+
+APART = 2**32 - 1  # the branch of the tree of seeds that no generator spawns by itself
+
+
+def generator(seed, *more):
+    """A random generator for a seed, or for [seed, number, …]: a leaf of the tree of spawned seeds.
+
+    No two share a draw, nor do those that they spawn. `more` whole numbers tell generators within
+    one cell apart.
+    """
+    first, *path = seed if isinstance(seed, list) else [seed]
+    branch = (APART, *more) if more else ()
+    return np.random.default_rng(np.random.SeedSequence(first, spawn_key=(*path, *branch)))
 
 
 @dataclass(frozen=True)
 class Result:
-    """The rows an experiment measured, arrays made of them, and where they come from."""
+    """The rows that an experiment measured under its settings, and where they come from."""
 
     name: str
     settings: Any
-    rows: list[dict]
-    arrays: dict = field(default_factory=dict)
+    rows: Rows
     provenance: dict = field(default_factory=dict)
-
-    def column(self, name, **where):
-        """The values of one column in the rows that match, in the order of the rows."""
-        return [
-            row[name] for row in self.rows if all(row[key] == value for key, value in where.items())
-        ]
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One claim of a paper, made measurable.
+    """A family of claims, made measurable.
 
-    `quick` and `full` are settings: frozen dataclasses, a `Where` with a `seed`. `tasks(settings)`
-    lists independent pieces of work as dicts of plain values, `work(**task)` returns the rows of
-    one of them, wherever it runs. `arrays(rows)` gives what is worth keeping beside the rows,
-    `claims(result)` what they say, `plot(result)` the figure. A data set is named by the settings'
-    `data`, where they have one.
+    `quick` and `full` are settings. `tasks(settings)` lists independent pieces of work as dicts of
+    plain values (see the function `cells`), `work(there, **cell)` returns or yields the rows of
+    one of them, dicts of numbers and texts under the same names, wherever it runs.
+    `claims(settings)` are the claims, `plot(result, judged)` draws the figure, of which `alt` says
+    in words what is seen in it. An experiment that `resumes` is given `folder` too: what it keeps
+    there is still there when an interrupted cell is begun again.
     """
 
     name: str
     question: str
     quick: Any
     full: Any
+    claims: Callable[[Any], list[Claim]]
     tasks: Callable[[Any], list[dict]]
-    work: Callable[..., list[dict]]
-    claims: Callable[[Result], list[Claim]]
-    plot: Callable[[Result], Any]
-    arrays: Callable[[list[dict]], dict] = lambda rows: {}
+    work: Callable[..., Iterable[dict]]
+    plot: Callable[[Result, list], Any]
+    alt: str = ""
+    resumes: bool = False
 
-
-def only_if(found, tried, words="{}"):
-    """The verdict on a claim that was found true at `found` of the values or names `tried`."""
-    if not found:
-        return "does not hold"
-    if len(found) == len(tried):
-        return "holds"
-    listed = " or ".join(x if isinstance(x, str) else f"{x:g}" for x in found)
-    return f"holds only if {words.format(listed)}"
-
-
-def extent(values):
-    """The least and the largest of some integers, in words."""
-    low, high = min(values), max(values)
-    return f"{low}" if low == high else f"{low} … {high}"
-
-
-def short(x):
-    """A number in few characters: 0.12, 22, 1e8 for 1e+08."""
-    digits, _, power = f"{x:.0e}".partition("e")
-    return f"{digits}e{int(power)}" if power and abs(int(power)) > 2 else f"{x:.2g}"
-
-
-def versions(array_library="numpy"):
-    """The versions that a result depends on."""
-    packages = ("mgt-np", "numpy", "autograd", "array-api-compat", "matplotlib")
-    found = {"python": platform.python_version()} | {name: version(name) for name in packages}
-    return found | {array_library: import_module(array_library).__version__}
-
-
-def provenance(experiment, settings, command=None):
-    """Where a result comes from: enough to make it again."""
-    record = {"experiment": experiment.name, "settings": dataclasses.asdict(settings)}
-    if hasattr(settings, "data"):
-        text = load_corpus(settings.data).provenance
-        record["text"] = {key: value for key, value in text.items() if key != "path"}
-    return {
-        **record,
-        "versions": versions(settings.array_library),
-        "platform": f"{sys.platform} {platform.machine()}",
-        "command": command,
-    }
+    @classmethod
+    def of(cls, module):
+        """The experiment that a module is: its name, its first line, and its public names."""
+        return cls(
+            name=module.__name__.rpartition(".")[2].replace("_", "-"),
+            question=(module.__doc__ or "").partition("\n")[0],
+            quick=module.QUICK,
+            full=module.FULL,
+            claims=module.claims,
+            tasks=module.tasks,
+            work=module.work,
+            plot=module.plot,
+            alt=module.ALT,
+            resumes=getattr(module, "RESUMES", False),
+        )

@@ -1,36 +1,49 @@
-"""Do doubly stochastic mixing matrices keep the gain of many layers near one, and free ones not?
+"""Does mixing of residual streams let signals and gradients grow with depth?
 
 mHC (2512.24880) measures on trained models the largest row and column sums of products of mixing
-matrices. Here: random coefficients, drawn anew for each sub-layer and token, over the size of what
-is drawn and the number of Sinkhorn iterations. Free: A_r = I + scale · G as in HC (2409.19606);
-constrained: H_res = sinkhorn(c I + scale · G), with the same normal G.
+matrices. Here each sub-layer and token draws a normal G, of which a `rule` makes its matrix:
+
+    hc        A_r = I + scale · G                            HC (2409.19606): free
+    mhc       H_res = sinkhorn(c I + scale · G)              mHC, of n_iters iterations
+    bounded   H_res = sinkhorn(B sign G)                     logits ±B
+    leaky     H_res = (1 − γ) I + γ C, γ = β/2L              C circulant, of softmax(4 g)
+
+A product of L doubly stochastic S differs from 11ᵀ/n by at most the product of their σ₂. Sinkhorn's
+limit S for logits within ±B contracts Hilbert's metric by tanh B (Birkhoff 1957), SSᵀ by tanh² B,
+so that σ₂ ≤ tanh B ≤ 1 − e^−4B (the source has another factor √n); finitely many iterations need
+not reach 11ᵀ/n. Since ‖C‖₂ ≤ 1, a leaky H_res has σ_min ≥ 1 − β/L, and a product of L of them has
+σ_min ≥ (1 − β/L)^L ≥ exp(−β − β²/L) for β ≤ L/2.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib import colormaps
 
 from mgt_np import plotting
-from mgt_np.analysis import amax_gain, amin_gain, composite_mixing
-from mgt_np.arrays import to_host
-from mgt_np.arrays.libraries import move, place
-from mgt_np.layers import sinkhorn
+from mgt_np.analysis import amax_gain, composite_mixing
+from mgt_np.layers import MHCConvention, sinkhorn
 
-from .experiment import Claim, Experiment, Where, only_if, short
+from .claims import Claim, short
+from .experiment import Where, cells, generator, seeds
 
+PAPER, CIRCULANT = "mHC 2512.24880", "circulant-hyper-connections (Zwick)"
 PAPER_DEPTH, PAPER_HC, PAPER_MHC = 60, 3000.0, 1.6  # sub-layers of 30 blocks; peaks of the gain
-LAYERS = (1, 2, 3, 4, 6, 8, 12, 16, 20, 25, 30, 40, 50, 60, 80, 100, 130, 160, 200)
-DEEPER = (250, 300, 400, 500, 600, 800, 1000)
+LAYERS = (1, 2, 4, 8, 12, 16, 20, 30, 40, 60, 80, 100, 130, 160, 200, 300, 400, 600, 800)
 ROUNDING = {"float64": 1e-10, "float32": 1e-3}
+COEFFICIENTS = {
+    "hc": "I + {scale:g} G",
+    "mhc": "{identity:g} I + {scale:g} G",
+    "bounded": "±{scale:g}",
+    "leaky": "β = {scale:g}",
+}
 APART = 0.1  # fraction of the streams' differences above which we call them preserved
 
 
 @dataclass(frozen=True)
 class Settings(Where):
-    """What is drawn, how large, how often; `identities` are the constants c on the diagonal.
-
-    `free_scales` are standard deviations of HC's coefficients, `scales` those of mHC's logits.
-    """
+    """`free_scales` are HC's, `scales` and `identities` (c) mHC's; `bounds` are B, `budgets` β."""
 
     seed: int = 0
     n_seeds: int = 3
@@ -41,343 +54,222 @@ class Settings(Where):
     scales: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     iterations: tuple[int, ...] = (1, 3, 20)
     identities: tuple[float, ...] = (0.0, 6.0)
+    bounds: tuple[float, ...] = (0.25, 0.5, 1.0)
+    budgets: tuple[float, ...] = (0.5, 2.0, 8.0)
+
+
+QUICK = Settings()
+FULL = Settings(depth=1000, n_seeds=5, n_tokens=128, scales=(0.25, 0.5, 1.0, 2.0, 4.0, 8.0))
+
+
+def claims(settings):
+    depth, tolerance = min(PAPER_DEPTH, settings.depth), ROUNDING[settings.dtype]
+    return [
+        Claim(
+            says=f"The composite gain of free mixing explodes: 3000 after {depth} sub-layers",
+            source=f"{PAPER}, of a trained HC",
+            criterion=f"largest row or column sum, mean over tokens, > {PAPER_HC:g} in every seed",
+            measure=lambda result: per(result, kind, np.min, gain, rule="hc", layer=depth),
+            passes=lambda gain: gain > PAPER_HC,
+            only_if="the coefficients are {}",
+        ),
+        Claim(
+            says=f"mHC's mixing of streams over {depth} sub-layers has a gain below 1.6",
+            source=f"{PAPER}, of a trained model",
+            criterion=f"largest row or column sum, mean over tokens, < {PAPER_MHC:g} in all draws",
+            measure=lambda result: per(result, iterations, np.max, gain, rule="mhc", layer=depth),
+            passes=lambda gain: gain < PAPER_MHC,
+            only_if="Sinkhorn makes {}",
+            readme=True,
+        ),
+        Claim(
+            says="Products of doubly stochastic matrices have row and column sums of one",
+            source=f"{PAPER}, eq. 6",
+            criterion=f"|sum − 1| ≤ {short(tolerance)}; Sinkhorn normalises the rows last",
+            measure=sum_errors,
+            passes=lambda error: error <= tolerance,
+            only_if="one sums {}",
+        ),
+        Claim(
+            says="‖H_res‖₂ ≤ 1",
+            source=f"{PAPER}, eq. 6",
+            criterion=f"‖H_res‖₂ − 1 ≤ {short(tolerance)}",
+            measure=norm_excesses,
+            passes=lambda excess: excess <= tolerance,
+        ),
+        *_claims_of_streams(settings, depth, tolerance),
+    ]
+
+
+def _claims_of_streams(settings, depth, tolerance):
+    L, B, most = settings.depth, max(settings.bounds), max(settings.iterations)
+    return [
+        Claim(
+            says="mHC preserves the streams as an identity would",
+            source=f"{PAPER}: it restores the identity mapping",
+            criterion=f"after {depth} sub-layers σ₂ of the product > {APART:g} ({most} iterations)",
+            measure=lambda result: per(
+                result, kind, np.mean, "second", rule="mhc", layer=depth, n_iters=most
+            ),
+            passes=lambda share: share > APART,
+            only_if="its logits are {}",
+        ),
+        Claim(
+            says="For logits ±B mHC's products approach 11ᵀ/n at least as fast as (1 − e^−4B)^L",
+            source=CIRCULANT,
+            criterion=f"‖product − 11ᵀ/n‖₂ − (1 − e^−4B)^L ≤ {short(tolerance)}; L ≤ {L}, B ≤ {B}",
+            measure=lambda result: per(result, iterations, np.max, beyond_rate, rule="bounded"),
+            passes=lambda beyond: beyond <= tolerance,
+            only_if="Sinkhorn makes {}",
+        ),
+        Claim(
+            says="Leaky mixing by γ = β/2L keeps σ_min ≥ exp(−β − β²/L) at any depth L",
+            source=CIRCULANT,
+            criterion=f"σ_min of a product of {L} matrices over that ≥ 1",
+            measure=lambda result: per(result, kind, np.min, over_floor, rule="leaky", layer=L),
+            passes=lambda ratio: ratio >= 1.0,
+        ),
+    ]
+
+
+def per(result, condition, extreme, number, **selected):
+    """An extreme, or the mean, of a number or column of the selected rows, by their condition."""
+    found = {}
+    for row in result.rows.where(**selected):
+        value = row[number] if isinstance(number, str) else number(row)
+        found.setdefault(condition(row), []).append(value)
+    return {each: float(extreme(numbers)) for each, numbers in found.items()}
+
+
+def kind(row):
+    return COEFFICIENTS[row["rule"]].format(**row)
+
+
+def iterations(row):
+    return f"{row['n_iters']} iteration{'' if row['n_iters'] == 1 else 's'}"
+
+
+def gain(row):
+    return max(row["forward"], row["backward"])
+
+
+def beyond_rate(row):
+    return row["distance"] - (1.0 - math.exp(-4.0 * row["scale"])) ** row["layer"]
+
+
+def over_floor(row):
+    return row["least"] * math.exp(row["scale"] + row["scale"] ** 2 / row["layer"])
+
+
+def sum_errors(result):
+    """The largest error of mHC's row sums, and of its column sums by iterations."""
+    columns = per(result, iterations, np.max, "column_error", rule="mhc")
+    rows = per(result, lambda row: "rows", np.max, "row_error", rule="mhc")
+    return rows | {f"columns after {n}": error for n, error in columns.items()}
+
+
+def norm_excesses(result):
+    """The largest ‖H_res‖₂ − 1 of matrices whose columns sum to one, and of the others."""
+    tolerance = ROUNDING[result.settings.dtype]
+
+    def condition(row):
+        near = "within" if row["factor_error"] <= tolerance else "not within"
+        return f"its column sums are {near} {short(tolerance)} of one"
+
+    return per(result, condition, np.max, "norm_excess", rule="mhc")
 
 
 def tasks(settings):
-    kinds = [("hc", scale, 0, 0.0) for scale in settings.free_scales]
-    kinds += [
-        ("mhc", scale, n_iters, identity)
-        for identity in settings.identities
-        for scale in settings.scales
-        for n_iters in settings.iterations
-    ]
+    kinds = (
+        ("hc", settings.free_scales, (0,), (0.0,)),
+        ("mhc", settings.scales, settings.iterations, settings.identities),
+        ("bounded", settings.bounds, settings.iterations, (0.0,)),
+        ("leaky", settings.budgets, (0,), (0.0,)),
+    )
     return [
-        {
-            "rule": rule,
-            "scale": scale,
-            "n_iters": n_iters,
-            "identity": identity,
-            "seed": settings.seed + i,
-            "depth": settings.depth,
-            "n_streams": settings.n_streams,
-            "n_tokens": settings.n_tokens,
-            **settings.where(),
-        }
-        for rule, scale, n_iters, identity in kinds
-        for i in range(settings.n_seeds)
+        {"rule": rule, **cell}
+        for rule, scale, n_iters, c in kinds
+        for cell in cells(settings, identity=c, scale=scale, n_iters=n_iters, seed=seeds(settings))
     ]
 
 
-def work(
-    rule, scale, n_iters, identity, seed, depth, n_streams, n_tokens, array_library, device, dtype
-):
-    there = place(array_library, device, dtype=dtype)
-    rng = np.random.default_rng(seed)
-    eye = np.eye(n_streams)
-    G = scale * rng.standard_normal((depth, n_tokens, n_streams, n_streams))
-    if rule == "hc":
-        H = move(eye + G, there, dtype=dtype)
-    else:
-        H = sinkhorn(move(identity * eye + G, there, dtype=dtype), n_iters=n_iters)
+def work(there, rule, scale, n_iters, identity, seed, depth, n_streams, n_tokens):
+    xp, row = there.xp, {"rule": rule, "scale": scale, "n_iters": n_iters, "identity": identity}
+    G = generator(seed).standard_normal((depth, n_tokens, n_streams, n_streams))
+    H = mixing(there, G, **row)
+    row["seed"] = seed[-1]
+    row["norm_excess"] = float(xp.max(xp.linalg.svdvals(H))) - 1.0
+    row["factor_error"] = float(xp.max(xp.abs(xp.sum(H, axis=-2) - 1.0)))
     products = composite_mixing(H)
-    single = _measured(there.xp, H)
-    composite = _measured(there.xp, products)
-    rows = []
-    for layer in (layer for layer in LAYERS + DEEPER if layer <= depth):
-        row = {"rule": rule, "scale": scale, "n_iters": n_iters, "identity": identity}
-        row |= {"seed": seed, "layer": layer}
+    for layer in (*(layer for layer in LAYERS if layer < depth), depth):
+        yield {**row, "layer": layer, **measured(xp, products[layer - 1, ...])}
+
+
+def mixing(there, G, *, rule, scale, n_iters, identity):
+    """The matrices that a rule makes of the normal G (depth, n_tokens, n, n)."""
+    eye = np.eye(G.shape[-1])
+    if rule == "leaky":
+        circulant = MHCConvention(mixing="circulant", gamma=scale / (2 * len(G)))
+        return circulant.mix(there.move(4.0 * G[..., 0]), len(eye))
+    if rule == "hc":
+        return there.move(eye + scale * G)
+    logits = scale * np.sign(G) if rule == "bounded" else identity * eye + scale * G
+    return sinkhorn(there.move(logits), n_iters=n_iters)
+
+
+def measured(xp, P):
+    """What is measured of the products P (n_tokens, n, n) at one depth."""
+    sums, sigma = amax_gain(P), xp.linalg.svdvals(P)
+    values = {
         # as the paper does: the mean over tokens of the largest sum
-        means = {name: float(np.mean(values[layer - 1])) for name, values in composite.items()}
-        row |= {name: means[name] for name in ("forward", "backward", "least_backward", "second")}
-        row["largest_norm"] = float(np.max(single["norm"][:layer]))
-        row["norm_beyond_bound"] = float(np.max((single["norm"] - single["bound"])[:layer]))
-        rows.append(row)
-    return rows
-
-
-def _measured(xp, H):
-    """Largest and least sums, norm, its bound √(largest row sum × largest column sum), and σ₂."""
-    most, least = amax_gain(H), amin_gain(H)
-    values = to_host(xp.linalg.svdvals(H))
-    forward, backward = to_host(most.forward), to_host(most.backward)
-    return {
-        "forward": forward,
-        "backward": backward,
-        "least_backward": to_host(least.backward),
-        "norm": values[..., 0],
-        "second": values[..., 1],
-        "bound": np.sqrt(forward * backward),
+        "forward": xp.mean(sums.forward),
+        "backward": xp.mean(sums.backward),
+        "second": xp.mean(sigma[:, 1]),
+        "least": xp.min(sigma),
+        "distance": xp.max(xp.linalg.svdvals(P - 1.0 / P.shape[-1])),
+        "row_error": xp.max(xp.abs(xp.sum(P, axis=-1) - 1.0)),
+        "column_error": xp.max(xp.abs(xp.sum(P, axis=-2) - 1.0)),
     }
+    return {name: float(value) for name, value in values.items()}
 
 
-def at(result, layer, rule, **where):
-    """The rows of a rule at one depth, or at the last one measured before it."""
-    layer = max(row["layer"] for row in result.rows if row["layer"] <= layer)
-    return [
-        row
-        for row in result.rows
-        if row["rule"] == rule
-        and row["layer"] == layer
-        and all(row[name] == value for name, value in where.items())
-    ]
-
-
-def _worst(rows, name):
-    return max(row[name] for row in rows)
-
-
-def claims(result):
-    depth = min(PAPER_DEPTH, result.settings.depth)
-    return [
-        _claim_of_free(result, depth),
-        _claim_of_constrained(result, depth),
-        _claim_of_sums(result),
-        _claim_of_norm(result),
-        _claim_of_streams(result, depth),
-    ]
-
-
-def _gain(rows):
-    return max(_worst(rows, "forward"), _worst(rows, "backward"))
-
-
-def _claim_of_free(result, depth):
-    scales = result.settings.free_scales
-    gains = {scale: _gain(at(result, depth, "hc", scale=scale)) for scale in scales}
-    yes = [scale for scale, gain in gains.items() if gain > PAPER_HC]
-    return Claim(
-        f"The composite gain of free mixing matrices explodes: 3000 after {depth} sub-layers",
-        "mHC 2512.24880, of a trained HC",
-        "random A_r = I + scale · G: "
-        + ", ".join(f"scale {scale:g}: {gain:.3g}" for scale, gain in gains.items()),
-        only_if(yes, scales, "the coefficients stray by {} from the identity (of those tried)"),
-    )
-
-
-def _claim_of_constrained(result, depth):
-    settings = result.settings
-    found, yes = [], []
-    cells = [(c, n) for c in settings.identities for n in settings.iterations]
-    for identity, n_iters in cells:
-        rows = at(result, depth, "mhc", identity=identity, n_iters=n_iters)
-        gain, least = _gain(rows), min(row["least_backward"] for row in rows)
-        found.append(f"c = {identity:g}, {n_iters} iter.: {least:.2f} … {gain:.2f}")
-        if gain <= PAPER_MHC:
-            yes.append(f"c = {identity:g} with {n_iters}")
-    largest = max(settings.scales)
-    return Claim(
-        f"mHC's composite gain stays below 1.6 over {depth} sub-layers",
-        "mHC 2512.24880, of a trained model",
-        f"least and largest sums, worst of logits up to scale {largest:g}: " + "; ".join(found),
-        only_if(yes, cells, "{} iterations (of those tried)"),
-    )
-
-
-def _claim_of_sums(result):
-    rows = [row for row in result.rows if row["rule"] == "mhc"]
-    forward = max(abs(row["forward"] - 1.0) for row in rows)
-    backward = {
-        n: max(abs(row["backward"] - 1.0) for row in rows if row["n_iters"] == n)
-        for n in result.settings.iterations
-    }
-    tolerance = ROUNDING[result.settings.dtype]
-    if max(forward, *backward.values()) <= tolerance:
-        verdict = "holds"
-    elif forward <= tolerance:
-        verdict = "holds only if the iteration has converged, or for rows, which come last"
-    else:
-        verdict = "does not hold"
-    return Claim(
-        "Products of doubly stochastic matrices have row and column sums of one",
-        "mHC 2512.24880, eq. 6",
-        f"{result.settings.depth} matrices of finite iterations: row sums off by {forward:.0e}; "
-        "column sums by "
-        + ", ".join(f"{error:.2g} ({n} iterations)" for n, error in backward.items()),
-        verdict,
-    )
-
-
-def _claim_of_norm(result):
-    rows = [row for row in result.rows if row["rule"] == "mhc"]
-    norms = {
-        n: max(row["largest_norm"] for row in rows if row["n_iters"] == n)
-        for n in result.settings.iterations
-    }
-    beyond = _worst(rows, "norm_beyond_bound")
-    tolerance = ROUNDING[result.settings.dtype]
-    if max(norms.values()) <= 1.0 + tolerance:
-        verdict = "holds"
-    elif beyond <= tolerance:
-        verdict = "holds only if the iteration has converged; else ‖H_res‖₂² ≤ largest column sum"
-    else:
-        verdict = "does not hold"
-    return Claim(
-        "‖H_res‖₂ ≤ 1",
-        "mHC 2512.24880, eq. 6",
-        "largest of all: " + ", ".join(f"{norm:.4f} ({n} iterations)" for n, norm in norms.items()),
-        verdict,
-    )
-
-
-def _claim_of_streams(result, depth):
-    settings = result.settings
-    most = max(settings.iterations)
-    left = {
-        (c, scale): float(
-            np.mean(
-                [
-                    row["second"]
-                    for row in at(result, depth, "mhc", identity=c, scale=scale, n_iters=most)
-                ]
-            )
-        )
-        for c in settings.identities
-        for scale in settings.scales
-    }
-    yes = [f"c = {c:g}, scale {scale:g}" for (c, scale), share in left.items() if share > APART]
-    return Claim(
-        f"Constrained mixing keeps the streams as an identity would (σ₂ > {APART:g}), over {depth} "
-        "sub-layers",
-        "mHC 2512.24880: it restores the identity mapping",
-        "their mean is kept exactly; of their differences (σ₂ of the product) there is left "
-        + ", ".join(f"{s:.1g} (c = {c:g}, scale {scale:g})" for (c, scale), s in left.items()),
-        only_if(yes, left),
-    )
-
-
-def _curve(result, quantity, **where):
-    """Depths, and the mean of a quantity over the seeds at each."""
-    depths = list(dict.fromkeys(row["layer"] for row in result.rows))
-    values = np.reshape(result.column(quantity, **where), (-1, len(depths)))
-    return depths, values.mean(0), values.min(0), values.max(0)
-
-
-_HC_COLOURS = (plotting.SKY, plotting.BLUE, plotting.GREEN, plotting.BLACK)
-_ITERATION_STYLES = (":", "--", "-", "-.")
+ALT = (
+    "Left: the gain of free mixing grows exponentially with depth, mHC's stays near one. Right: σ₂ "
+    "of mHC's product falls to rounding, slowly only where its logits are large on the diagonal."
+)
+DASHES = ("-", "--", ":", "-.")
 
 
 @plotting.styled
-def plot(result):
-    settings = result.settings
-    figure, (growth, sums, streams) = plotting.new_figure(1, 3, size=(16, 6.8))
-    _draw_growth(growth, result)
-    _draw_sums(sums, result)
-    _draw_streams(streams, result)
-    growth.set_xlabel("sub-layers multiplied")
-    streams.set_xlabel("sub-layers multiplied, of logits c I + scale · G")
-    for ax in (growth, streams):
-        ax.set_xlim(0, settings.depth * 1.02)
+def plot(result, judged):
+    figure, (growth, left) = plotting.new_figure(1, 2, size=(15, 7.4))
+    mhc = result.rows.where(rule="mhc")
+    _curves(growth, result.rows.where(rule="hc"), "backward", "HC, {}")
+    largest = mhc.where(scale=mhc[-1]["scale"], identity=mhc[0]["identity"])
+    for n, dashes in zip(mhc.values("n_iters"), DASHES, strict=False):
+        rows, style = largest.where(n_iters=n), {"ls": dashes, "color": plotting.VERMILLION}
+        _curve(growth, rows, "backward", label=f"mHC, {iterations(rows[0])}", **style)
+    for c, dashes in zip(mhc.values("identity"), DASHES, strict=False):
+        rows = mhc.where(identity=c, n_iters=mhc[-1]["n_iters"])
+        _curves(left, rows, "second", "logits {}", ls=dashes)
+    growth.text(PAPER_DEPTH, PAPER_HC, "★ trained HC", weight="bold", va="center", clip_on=True)
+    growth.set(ylabel="composite gain: largest column sum", ylim=(0.5, 1e8))
+    left.set(ylabel="σ₂ of the product: what is left\nof the streams' differences", ylim=(1e-12, 2))
+    for ax, claim in ((growth, judged[1]), (left, judged[4])):
+        ax.set_title(plotting.wrapped(claim.headline, 64))
+        ax.set(xlabel="sub-layers multiplied", xlim=(0, result.settings.depth), yscale="log")
+        ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.12), ncols=2, fontsize=12)
     return figure
 
 
-def _legend_below(ax, n_columns):
-    ax.legend(fontsize=12, loc="upper center", bbox_to_anchor=(0.45, -0.13), ncols=n_columns)
+def _curves(ax, rows, column, label, **style):
+    scales = rows.values("scale")
+    colours = colormaps["viridis"](np.linspace(0.0, 0.85, len(scales)))
+    for scale, colour, marker in zip(scales, colours, "osD^v<", strict=False):
+        some, each = rows.where(scale=scale), {"color": tuple(colour), "marker": marker}
+        _curve(ax, some, column, label=label.format(kind(some[0])), **style, **each)
 
 
-def _draw_growth(ax, result):
-    settings = result.settings
-    for scale, colour in zip(settings.free_scales, _HC_COLOURS, strict=False):
-        depths, mean, low, high = _curve(result, "backward", rule="hc", scale=scale)
-        ax.plot(depths, mean, color=colour, label=f"HC, scale {scale:g}")
-        ax.fill_between(depths, low, high, color=colour, alpha=0.2, lw=0)
-    scale, c = max(settings.scales), min(settings.identities)
-    where = {"rule": "mhc", "scale": scale, "identity": c}
-    for n_iters, style in zip(settings.iterations, _ITERATION_STYLES, strict=False):
-        depths, mean, low, high = _curve(result, "backward", n_iters=n_iters, **where)
-        label = f"mHC, scale {scale:g}, {n_iters} it."
-        ax.plot(depths, mean, color=plotting.VERMILLION, linestyle=style, label=label)
-    ax.set_yscale("log")
-    top = max(row["backward"] for row in result.rows)
-    ax.set_ylim(0.5, max(1e6, min(top, 1e12)))
-    for value, words in ((PAPER_HC, "HC in the paper: 3000"), (PAPER_MHC, "mHC: 1.6")):
-        ax.plot(
-            min(PAPER_DEPTH, settings.depth), value, "*", color=plotting.PURPLE, ms=15, zorder=4
-        )
-        ax.annotate(
-            words,
-            (min(PAPER_DEPTH, settings.depth), value),
-            xytext=(9, 5),
-            textcoords="offset points",
-            fontsize=12,
-            color=plotting.PURPLE,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
-        )
-    depth = min(PAPER_DEPTH, settings.depth)
-    worst = _gain(at(result, depth, "mhc"))
-    free = _gain(at(result, depth, "hc"))
-    ax.set_title(
-        f"After {depth} sub-layers free mixing has gains\n"
-        f"up to {short(free)}, constrained up to {worst:.1f}"
-    )
-    ax.set_ylabel("composite gain: largest column sum")
-    _legend_below(ax, 2)
-
-
-def _draw_sums(ax, result):
-    settings = result.settings
-    depth = min(PAPER_DEPTH, settings.depth)
-    colours = plotting.VERMILLION, plotting.ORANGE, plotting.BLUE, plotting.BLACK
-    c = min(settings.identities)
-    for n_iters, colour, style in zip(
-        settings.iterations, colours, _ITERATION_STYLES, strict=False
-    ):
-        cells = [
-            at(result, depth, "mhc", scale=scale, n_iters=n_iters, identity=c)
-            for scale in settings.scales
-        ]
-        high = [_worst(rows, "backward") for rows in cells]
-        low = [min(row["least_backward"] for row in rows) for rows in cells]
-        label = f"{n_iters} iteration{'s' if n_iters > 1 else ''}"
-        ax.plot(settings.scales, high, "o", ls=style, color=colour, label=label)
-        ax.plot(settings.scales, low, "v", ls=style, color=colour)
-    ax.axhline(1.0, color="grey", lw=1)
-    ax.set_xscale("log", base=2)
-    ax.set_xticks(settings.scales, [f"{scale:g}" for scale in settings.scales])
-    ax.minorticks_off()
-    ax.set_xlabel("standard deviation of the logits")
-    ax.set_ylabel("largest (●) and least (▼) column sum")
-    most = max(settings.iterations)
-    rows = at(result, depth, "mhc", n_iters=most, identity=c)
-    low, high = min(row["least_backward"] for row in rows), _worst(rows, "backward")
-    ax.set_title(
-        f"{most} iterations leave column sums of\n{low:.2f} … {high:.2f} after {depth} sub-layers"
-    )
-    _legend_below(ax, 3)
-
-
-def _draw_streams(ax, result):
-    settings = result.settings
-    most = max(settings.iterations)
-    colours = plotting.SKY, plotting.BLUE, plotting.GREEN, plotting.BLACK
-    for c, style in zip(settings.identities, ("--", "-", ":", "-."), strict=False):
-        for scale, colour in zip(settings.scales, colours, strict=False):
-            depths, mean, _, _ = _curve(
-                result, "second", rule="mhc", scale=scale, n_iters=most, identity=c
-            )
-            label = f"c = {c:g}, scale {scale:g}"
-            ax.plot(depths, np.maximum(mean, 1e-17), color=colour, linestyle=style, label=label)
-    ax.set_yscale("log")
-    ax.set_ylim(1e-12, 3.0)
-    ax.set_ylabel("σ₂ of the product: what is left\nof the differences between streams")
-    depth = min(PAPER_DEPTH, settings.depth)
-    least = min(settings.identities)
-    left = _worst(at(result, depth, "mhc", n_iters=most, identity=least), "second")
-    ax.set_title(
-        f"With c = {least:g} the {settings.n_streams} streams have become one\n"
-        f"after {depth} sub-layers: σ₂ ≤ {short(left)}"
-        if left < 1e-3
-        else f"After {depth} sub-layers σ₂ is at most {short(left)} for c = {least:g}"
-    )
-    _legend_below(ax, 2)
-
-
-MIXING_GAIN = Experiment(
-    name="mixing-gain",
-    question="Does mixing of residual streams let signals and gradients grow with depth?",
-    quick=Settings(),
-    full=Settings(depth=1000, n_seeds=5, n_tokens=128, scales=(0.25, 0.5, 1.0, 2.0, 4.0, 8.0)),
-    tasks=tasks,
-    work=work,
-    claims=claims,
-    plot=plot,
-)
+def _curve(ax, rows, column, **style):
+    values = np.maximum(rows.grid(column, "seed", "layer"), 1e-17)  # σ₂ can be zero
+    plotting.band(ax, rows.values("layer"), values, log=True, **style)

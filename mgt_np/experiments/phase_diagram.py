@@ -1,32 +1,32 @@
-"""Where does MGT keep its rank, where does it collapse, where does it explode?
+"""Over which β and weights does MGT keep its rank, lose it, or explode?
 
 Rank, growth and memory at depth 100 of untrained MGT decoders on real text, over the bias b_β of
-β = tanh(b_β) and the scale of the weights, for the erasure α = 1 and for our default of
-0.1. Lesson 09.
+β = tanh(b_β) and the scale of the weights, for an erasure of α = 1 and for our default of 0.1.
+Lesson 09.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from mgt_np import plotting
-from mgt_np.arrays import to_host
 
-from .experiment import Claim, Experiment, Where, only_if
-from .states import measured, states_of_text
+from .claims import Claim, extent, short
+from .experiment import Where, cells
+from .states import COLLAPSED, DEPTH, KEPT, MGT, mean_cosine, measured, states_of_text
 
+PHASES = "keep", "lose", "collapse", "explode"
+MEASURED = ("effective_rank", "growth")
 EXPLOSION = 1e3  # growth of the state's norm over the stack that we call an explosion
 
 
 @dataclass(frozen=True)
 class Settings(Where):
-    """What the grid spans; `weight_scales` are standard deviations.
-
-    LeCun's are 1/√64 = 0.125 for all matrices but the feed-forward layer's second one, 0.0625.
-    """
+    """What the grid spans. LeCun's weight scale is 0.125 at this width, 0.0625 for W_2."""
 
     seed: int = 0
-    depth: int = 100
+    depth: int = DEPTH
     data: str = "python-docs"
     alphas: tuple[float, ...] = (1.0, 0.1)
     biases: tuple[float, ...] = (-1.0, -0.5, -0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -37,182 +37,103 @@ class Settings(Where):
     n_windows: int = 1
 
 
-def tasks(settings):
-    sizes = {
-        name: getattr(settings, name)
-        for name in ("seed", "depth", "data", "d_model", "n_heads", "n_tokens", "n_windows")
-    }
+QUICK = Settings()
+FULL = Settings(depth=200, n_windows=4, alphas=(1.0, 0.3, 0.1, 0.0))
+
+
+def claims(settings):
+    kept = f"keeps effective rank > {KEPT} at depth {settings.depth}"
     return [
-        {"alpha": alpha, "b_beta": b_beta, "weight_scale": scale, **sizes, **settings.where()}
+        Claim(
+            says=f"MGT with α = {alpha:g} {kept}, whatever β",
+            source=MGT,
+            criterion=f"lowest rank over the weight scales > {KEPT}, growth < {EXPLOSION:g}",
+            measure=partial(worst, alpha=alpha),
+            passes=lambda found: phase(*found) == "keep",
+            only_if="b_β = {}",
+            form="{:.2f} (× {:.0e})",
+            title=f"MGT with α = {alpha:g} keeps its rank, whatever β",
+            beside=partial(counts, alpha=alpha),
+        )
         for alpha in settings.alphas
-        for b_beta in settings.biases
-        for scale in settings.weight_scales
     ]
 
 
-def work(alpha, b_beta, weight_scale, seed, **sizes):
-    states = states_of_text(
-        residual="mgt",
-        mgt_alpha=alpha,
-        mgt_b_beta=b_beta,
-        weight_scale=weight_scale,
-        seed=seed,
-        **sizes,
-    )
-    rank, norm = measured(states[-1])
-    rank_at_start, norm_at_start = measured(states[0])
-    return [
-        {
-            "alpha": alpha,
-            "b_beta": b_beta,
-            "weight_scale": weight_scale,
-            "effective_rank": rank,
-            "effective_rank_at_start": rank_at_start,
-            "growth": norm / norm_at_start,
-            "cosine_to_embedding": _mean_cosine(states[0], states[-1]),
-        }
-    ]
+def worst(result, alpha):
+    """For each b_β the lowest rank and the fastest growth over the weight scales."""
+    rows = result.rows.where(alpha=alpha)
+    ranks, growths = (rows.grid(name, "b_beta", "weight_scale") for name in MEASURED)
+    pairs = zip(rows.values("b_beta"), ranks.min(1).tolist(), growths.max(1).tolist(), strict=True)
+    return {f"{b_beta:g}": (rank, growth) for b_beta, rank, growth in pairs}
 
 
-def _mean_cosine(X, Y):
-    """How much of the embedding is still there: the mean cosine of each token with its start."""
-    X, Y = to_host(X), to_host(Y)
-    if not np.isfinite(Y).all():
-        return float("nan")
-    Y = Y / np.max(np.abs(Y))
-    lengths = np.linalg.norm(X, axis=-1) * np.linalg.norm(Y, axis=-1)
-    return float(np.mean(np.sum(X * Y, axis=-1) / lengths))
+def phase(rank, growth):
+    """What became of a state, in a word."""
+    if not growth < EXPLOSION:
+        return "explode"
+    return "keep" if rank > KEPT else "collapse" if rank < COLLAPSED else "lose"
 
 
-def phase(row):
-    """Name what happened in one cell: keeps means rank > 0.5, collapses < 0.1, loses between."""
-    if not row["growth"] < EXPLOSION:
-        return "explodes"
-    if row["effective_rank"] > 0.5:
-        return "keeps"
-    return "collapses" if row["effective_rank"] < 0.1 else "loses"
+def counts(result, alpha):
+    """What became of the cells, and what collapsed states have left of their embeddings."""
+    rows = result.rows.where(alpha=alpha)
+    found = [phase(*(row[name] for name in MEASURED)) for row in rows]
+    listed = ", ".join(f"{found.count(name)} {name}" for name in PHASES)
+    left = [row["cosine_to_embedding"] for row in rows if row["effective_rank"] < COLLAPSED]
+    cosine = extent(left, "{:.2f}") if left else "none"
+    return f"{len(rows)} cells: {listed}; cosine with the embedding if collapsed: {cosine}"
 
 
-def claims(result):
-    return [_claim(result, alpha) for alpha in result.settings.alphas]
+def tasks(settings):
+    axes = {"alpha": settings.alphas, "b_beta": settings.biases}
+    return cells(settings, **axes, weight_scale=settings.weight_scales, seed=[[settings.seed]])
 
 
-def _claim(result, alpha):
-    rows = [row for row in result.rows if row["alpha"] == alpha]
-    names = [phase(row) for row in rows]
-    counts = ", ".join(
-        f"{names.count(name)} {name}" for name in ("keeps", "loses", "collapses", "explodes")
-    )
-    lowest = min(rows, key=lambda row: row["effective_rank"])
-    fastest = max(rows, key=lambda row: row["growth"])
-    n_scales = len(result.settings.weight_scales)
-    kept = [row["b_beta"] for row, name in zip(rows, names, strict=True) if name == "keeps"]
-    return Claim(
-        f"MGT with α = {alpha:g} keeps normalised effective rank > 0.5 at depth "
-        f"{result.settings.depth}, whatever β",
-        "MGT 2601.01014, a prediction, as reported",
-        f"of {len(rows)} cells (b_β × weight scale): {counts}; lowest rank "
-        f"{lowest['effective_rank']:.3f} at b_β = {lowest['b_beta']:g}, fastest growth "
-        f"{fastest['growth']:.0e} at b_β = {fastest['b_beta']:g}",
-        only_if(
-            [b for b in result.settings.biases if kept.count(b) == n_scales],
-            result.settings.biases,
-            "b_β = {} (of those tried)",
-        ),
-    )
+def work(there, alpha, b_beta, weight_scale, **sizes):
+    options = {"mgt_alpha": alpha, "mgt_b_beta": b_beta, "weight_scale": weight_scale}
+    states = states_of_text(there, residual="mgt", **options, **sizes)
+    (rank_at_start, norm_at_start), (rank, norm) = measured(states[0]), measured(states[-1])
+    labels = {"alpha": alpha, "b_beta": b_beta, "weight_scale": weight_scale}
+    yield labels | {
+        "effective_rank": rank,
+        "effective_rank_at_start": rank_at_start,
+        "growth": norm / norm_at_start,
+        "cosine_to_embedding": mean_cosine(states[0], states[-1]),
+    }
 
 
-def arrays(rows):
-    """The ranks as a grid (alpha, b_beta, weight_scale)."""
-    axes = [
-        list(dict.fromkeys(row[key] for row in rows)) for key in ("alpha", "b_beta", "weight_scale")
-    ]
-    shape = tuple(map(len, axes))
-    return {"effective_rank": np.reshape([row["effective_rank"] for row in rows], shape)}
+ALT = (
+    "Two maps of the effective rank at depth 100 over the bias of β and the scale of the weights. "
+    "With α = 1 it is kept at b_β = 0 alone: above it collapses, below the states explode. With "
+    "α = 0.1 it is kept from −0.2 to 0.1, collapses at 1 and explodes at −0.5."
+)
 
 
 @plotting.styled
-def plot(result):
-    settings = result.settings
-    n = len(settings.alphas)
-    figure, axes = plotting.new_figure(1, n + 1, size=(4.4 * n + 6, 6.2), squeeze=False)
-    *maps, scatter = axes[0]
-    image = None
-    for ax, alpha in zip(maps, settings.alphas, strict=True):
-        image = _draw_map(
-            ax, settings, [row for row in result.rows if row["alpha"] == alpha], alpha
-        )
-    figure.colorbar(image, ax=maps, label=f"effective rank / min(N, d) at depth {settings.depth}")
-    _draw_memory(scatter, result)
+def plot(result, judged):
+    size = 5.6 * len(judged) + 2, 7.6
+    figure, axes = plotting.new_figure(1, len(judged), size=size, squeeze=False, sharey=True)
+    highest = np.nanmax(result.rows.column("effective_rank"))
+    for ax, alpha, claim in zip(axes[0], result.settings.alphas, judged, strict=True):
+        image = _draw(ax, result.rows.where(alpha=alpha), highest)
+        ax.set_title(plotting.wrapped(claim.headline, 46))
+        words = "standard deviation of the weights", *counts(result, alpha).split("; ")
+        ax.set_xlabel("\n".join(words))
+    axes[0, 0].set_ylabel("b$_β$   (β = tanh b$_β$)")
+    figure.colorbar(image, ax=axes, label="effective rank / min(N, d); grey: growth of the norm")
     return figure
 
 
-def _draw_map(ax, settings, rows, alpha):
-    shape = len(settings.biases), len(settings.weight_scales)
-    ranks = np.reshape([row["effective_rank"] for row in rows], shape)
-    image = ax.imshow(ranks, vmin=0.0, vmax=1.0, cmap="cividis", aspect="auto", origin="lower")
-    for i, row in enumerate(rows):
-        y, x = divmod(i, shape[1])
-        exploded = phase(row) == "explodes"
-        text = f"×{row['growth']:.0e}".replace("e+", "e") if exploded else f"{ranks[y, x]:.2f}"
-        colour = plotting.BLACK if ranks[y, x] > 0.5 else "white"
-        ax.text(x, y, text, ha="center", va="center", fontsize=10, color=colour)
-        if exploded:
-            ax.add_patch(_hatched(x, y))
-    names = [phase(row) for row in rows]
-    ax.set_title(
-        f"α = {alpha:g}: {names.count('keeps')} of {len(rows)} keep rank,\n"
-        f"{names.count('collapses')} collapse, {names.count('explodes')} explode (hatched)"
-    )
+def _draw(ax, rows, highest):
+    ranks, growths = (rows.grid(name, "b_beta", "weight_scale") for name in MEASURED)
+    shown = np.where(growths < EXPLOSION, ranks, np.nan)
+    image = ax.imshow(shown, vmin=0, vmax=highest, cmap="cividis", aspect="auto", origin="lower")
+    for (y, x), rank in np.ndenumerate(shown):
+        text = f"× {short(growths[y, x])}" if np.isnan(rank) else f"{rank:.2f}"
+        colour = "white" if rank < highest / 2 else plotting.BLACK
+        ax.text(x, y, text, ha="center", va="center", color=colour)
+    ax.set_facecolor("0.9")
     ax.grid(visible=False)
-    ax.set_xticks(range(shape[1]), [f"{scale:g}" for scale in settings.weight_scales])
-    ax.set_yticks(range(shape[0]), [f"{bias:g}" for bias in settings.biases])
-    ax.set_xlabel("standard deviation of the weights")
-    ax.set_ylabel("b$_β$   (β = tanh b$_β$)")
+    for axis, name in ((ax.xaxis, "weight_scale"), (ax.yaxis, "b_beta")):
+        axis.set_ticks(range(len(rows.values(name))), [f"{x:g}" for x in rows.values(name)])
     return image
-
-
-def _hatched(x, y):
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="//", edgecolor="white", lw=0)
-
-
-def _draw_memory(ax, result):
-    styles = {
-        "keeps": ("o", plotting.BLUE),
-        "loses": ("s", plotting.ORANGE),
-        "collapses": ("v", plotting.VERMILLION),
-        "explodes": ("x", plotting.BLACK),
-    }
-    for name, (marker, colour) in styles.items():
-        rows = [row for row in result.rows if phase(row) == name]
-        ax.scatter(
-            [row["cosine_to_embedding"] for row in rows],
-            [row["effective_rank"] for row in rows],
-            marker=marker,
-            color=colour,
-            label=name,
-        )
-    collapsed = [row["cosine_to_embedding"] for row in result.rows if phase(row) == "collapses"]
-    if collapsed:
-        ax.set_title(
-            f"Collapsed states have forgotten their\nembeddings (cosine ≤ {max(collapsed):.2f})"
-        )
-    ax.set_xlabel("mean cosine of states and embeddings")
-    ax.set_ylabel("effective rank / min(N, d)")
-    ax.set_ylim(0.0, 1.0)
-    ax.legend(loc="upper left", ncols=2)
-
-
-PHASE_DIAGRAM = Experiment(
-    name="phase-diagram",
-    question="Over which β and weights does MGT keep its rank, collapse, or explode?",
-    quick=Settings(),
-    full=Settings(depth=200, n_windows=4, alphas=(1.0, 0.3, 0.1, 0.0)),
-    tasks=tasks,
-    work=work,
-    claims=claims,
-    plot=plot,
-    arrays=arrays,
-)

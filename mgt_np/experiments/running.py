@@ -1,124 +1,133 @@
-"""Run an experiment's tasks, here or in many processes, and go on where it was interrupted."""
+"""Run experiments: compute what the store lacks, and make results of its rows."""
 
 import dataclasses
 import json
-import multiprocessing
-import os
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import platform
+import sys
+import tempfile
 from contextlib import contextmanager
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass
+from importlib.metadata import version
 
-from tqdm import tqdm
+from mgt_np.data import load_corpus
+from mgt_np.runs import Task, compute_all, folder_of, is_done, read, versions
 
-from .experiment import Result, provenance, versions
+from .experiment import Result
+from .rows import Rows
+from .writing import read_result
 
-_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
+@dataclass(frozen=True)
+class Report:
+    """What came of a run: the results that are complete, and what went wrong, cell by cell.
 
-def run(experiment, settings=None, *, jobs=None, scheduler=None, partial_path=None, command=None):
-    """Run an experiment and return its `Result`.
-
-    `settings` defaults to the quick preset. `jobs=None` works in this process, with as many threads
-    for linear algebra as it has; a number starts that many processes, each with one thread, which
-    is faster for matrices this small, and gives the same rows for any number;
-    `scheduler` is the address of a Dask scheduler instead. Rows come in the order of the tasks.
-    Finished tasks are kept in the file `partial_path`, if given, until the caller removes it: the
-    same call then goes on where it was interrupted.
+    `failures` are pairs of a `Task` and a line; `warnings` are lines.
     """
-    settings = experiment.quick if settings is None else settings
-    tasks = experiment.tasks(settings)
-    header = {
-        "experiment": experiment.name,
-        "settings": dataclasses.asdict(settings),
-        "versions": versions(settings.array_library),
-    }
-    done = _Done(partial_path, header)
-    todo = [i for i in range(len(tasks)) if i not in done.rows]
-    with (
-        _executor(jobs, scheduler, len(todo)) as executor,
-        tqdm(total=len(tasks), initial=len(done.rows), desc=experiment.name, unit="task") as bar,
-    ):
-        for i, rows in _finished(executor, experiment.work, tasks, todo):
-            done.add(i, rows)
-            bar.update()
-    rows = [row for i in range(len(tasks)) for row in done.rows[i]]
-    return Result(
-        experiment.name,
-        settings,
-        rows,
-        experiment.arrays(rows),
-        provenance(experiment, settings, command),
-    )
+
+    results: list[Result]
+    failures: list[tuple[Task, str]]
+    warnings: list[str]
 
 
-def _finished(executor, work, tasks, todo):
-    """Yield (number, rows) of each task as it is done."""
-    if executor is None:
-        for i in todo:
-            yield i, work(**tasks[i])
-        return
-    futures = {executor.submit(partial(work, **tasks[i])): i for i in todo}
-    try:
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    finally:
-        for future in futures:
-            future.cancel()
+def result_of(experiment, settings=None, *, jobs=None, scheduler=None, runs=None):
+    """Run one experiment, by default at its quick settings, and return its `Result`.
+
+    Without `runs` nothing is kept. Raises RuntimeError where a cell could not be computed.
+    """
+    with _folder(runs) as folder:
+        plan = [(experiment, experiment.quick if settings is None else settings)]
+        report = run(plan, jobs=jobs, scheduler=scheduler, runs=folder)
+    for task, said in report.failures:
+        raise RuntimeError(f"{experiment.name}: {task.cell}: {said}")
+    return report.results[0]
 
 
 @contextmanager
-def _executor(jobs, scheduler, n_tasks):
-    if n_tasks == 0 or (jobs is None and scheduler is None):
-        yield None
-    elif scheduler is not None:
-        from distributed import Client
-
-        with Client(scheduler) as client:
-            yield client.get_executor()
-    else:
-        # Spawned workers read these when they load NumPy; this process has loaded it already.
-        before = {name: os.environ.get(name) for name in _THREADS}
-        os.environ.update(dict.fromkeys(_THREADS, "1"))
-        context = multiprocessing.get_context("spawn")
-        try:
-            with ProcessPoolExecutor(min(jobs, n_tasks), mp_context=context) as pool:
-                yield pool
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
+def _folder(runs):
+    if runs is not None:
+        yield runs
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield folder
 
 
-class _Done:
-    """The rows of finished tasks, also in a file: one header, then a line for each task."""
+def run(plans, *, jobs=None, scheduler=None, runs="runs", command=None, saved=None):
+    """Compute what is missing of experiments, and return a `Report`.
 
-    def __init__(self, path, header):
-        self.rows = {}
-        self.path = None if path is None else Path(path)
-        if self.path is None:
-            return
-        header = json.loads(json.dumps(header))
-        if self.path.exists():
-            self._read(header)
-        if not self.rows:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(header) + "\n", encoding="utf-8")
+    `plans` are pairs of an experiment and settings. All their cells are in one queue; `jobs` and
+    `scheduler` are those of `compute_all`. Rows come from the folder `runs`, whoever wrote them and
+    when, in the order of the cells: they are the same for any number of workers. What is finished
+    there is never computed again. With `saved`, a folder of written results, nothing is computed:
+    what `runs` lacks is read from there, if it was made under the same settings.
+    Raises ValueError for a text that cannot be had, before anything is computed.
+    """
+    for data in {settings.data for _, settings in plans if hasattr(settings, "data")}:
+        load_corpus(data)
+    lists = [_tasks(experiment, settings, runs) for experiment, settings in plans]
+    together = [task for tasks in lists for task in tasks]
+    failures = []
+    if saved is None:
+        failures = compute_all(together, jobs=jobs, scheduler=scheduler)
+    results, differences = [], {}
+    for (experiment, settings), tasks in zip(plans, lists, strict=True):
+        if all(is_done(task.folder) for task in tasks):
+            rows, computed_with = _read(tasks)
+            differing = _difference(versions(settings.array_library), computed_with)
+            differences.setdefault(differing, []).append(experiment.name)
+            record = provenance(experiment, settings, computed_with[0], command)
+            results.append(Result(experiment.name, settings, rows, record))
+        elif saved is not None:
+            result = read_result(experiment, settings, saved)
+            results += [result] if result else []
+            missing = [task for task in tasks if result is None and not is_done(task.folder)]
+            failures += [(task, "is not computed yet: leave out --redraw") for task in missing]
+    warnings = [
+        f"{', '.join(names)}: kept cells were computed with {differing}; to compute them again, "
+        "remove their folders"
+        for differing, names in differences.items()
+        if differing
+    ]
+    return Report(results, failures, warnings)
 
-    def _read(self, header):
-        lines = self.path.read_text(encoding="utf-8").split("\n")
-        whole = lines[:-1]  # what an interruption cut short has no line end
-        if not whole or json.loads(whole[0]) != header:
-            return
-        for line in whole[1:]:
-            entry = json.loads(line)
-            self.rows[entry["task"]] = entry["rows"]
-        self.path.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
 
-    def add(self, i, rows):
-        self.rows[i] = rows
-        if self.path is not None:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"task": i, "rows": rows}) + "\n")
+def _tasks(experiment, settings, runs):
+    name, work, resumes = experiment.name, experiment.work, experiment.resumes
+    return [
+        Task(name, work, cell, folder_of(runs, name, cell), resumes)
+        for cell in experiment.tasks(settings)
+    ]
+
+
+def _read(tasks):
+    """The rows of all cells, and the different versions that computed them."""
+    rows, computed_with = [], []
+    for task in tasks:
+        of_cell, by = read(task.folder)
+        rows += of_cell
+        computed_with += [by] if by not in computed_with else []
+    return Rows(rows), computed_with
+
+
+def _difference(now, computed_with):
+    """The versions of kept cells that are not those of today, in words."""
+    names = {n for by in computed_with for n in now | by if by.get(n) != now.get(n)}
+    return ", ".join(
+        f"{name} {' and '.join(sorted({by.get(name, '?') for by in computed_with}))} "
+        f"(now {now.get(name, 'none')})"
+        for name in sorted(names)
+    )
+
+
+def provenance(experiment, settings, computed_with, command=None):
+    """Enough to make a result again."""
+    plain = json.loads(json.dumps(dataclasses.asdict(settings)))
+    record = {"experiment": experiment.name, "settings": plain}
+    if hasattr(settings, "data"):
+        text = load_corpus(settings.data).provenance
+        record["text"] = {key: value for key, value in text.items() if key != "path"}
+    return {
+        **record,
+        "versions": computed_with | {"matplotlib": version("matplotlib")},
+        "platform": f"{sys.platform} {platform.machine()}",
+        "command": command,
+    }

@@ -6,9 +6,14 @@ import numpy as np
 
 from mgt_np.analysis import effective_rank, state_norm
 from mgt_np.arrays import array_namespace
-from mgt_np.arrays.libraries import move, place
 from mgt_np.data import load_corpus, windows
 from mgt_np.models import TransformerConfig, hidden_states, init_transformer, profile_admin
+
+from .experiment import generator
+
+MGT = "MGT 2601.01014, a prediction, as reported"
+# What it predicts: a standard transformer's rank below the one, its own above the other.
+COLLAPSED, KEPT, DEPTH = 0.1, 0.5, 100
 
 
 @functools.cache
@@ -33,7 +38,7 @@ def decoder_of_text(
     The seed fixes the windows and, rule by rule, the same embeddings and sub-layers. What a rule
     sets by looking at data before training (Admin's ω), it has set by these bytes. NumPy arrays.
     """
-    rng_text, rng_weights = np.random.default_rng(seed).spawn(2)
+    rng_text, rng_weights = generator(seed).spawn(2)
     config = TransformerConfig(
         vocab_size=256,
         d_model=d_model,
@@ -51,14 +56,14 @@ def decoder_of_text(
     return config, params, text
 
 
-def states_of_text(*, array_library="numpy", device=None, dtype="float64", **sizes):
+def states_of_text(there, **sizes):
     """Return the hidden states (depth+1, n_windows, n_tokens, d_model) of `decoder_of_text`.
 
-    The decoder is drawn with NumPy in float64, then moved, so that every library and device
-    computes the same network.
+    The decoder is drawn with NumPy, then moved, so that every library and device computes the same
+    network.
     """
-    config, params, text = decoder_of_text(dtype=dtype, **sizes)
-    params, text = move((params, text), place(array_library, device, dtype=dtype))
+    config, params, text = decoder_of_text(dtype=there.dtype, **sizes)
+    params, text = there.move((params, text))
     # A state that explodes is a finding here, not an accident.
     with np.errstate(over="ignore", invalid="ignore"):
         return hidden_states(params, text, config)
@@ -74,3 +79,50 @@ def measured(state):
         return float("nan"), float("inf")
     rank = effective_rank(state, normalize=True)
     return float(xp.mean(rank)), float(xp.mean(state_norm(state)))
+
+
+def mean_cosine(X, Y):
+    """Return how much of the states X is left in the states Y: the mean of the tokens' cosines.
+
+    NaN where a state overflowed.
+    """
+    xp = array_namespace(X, Y)
+    if not bool(xp.all(xp.isfinite(Y))):
+        return float("nan")
+    Y = Y / xp.max(xp.abs(Y))  # or the squares of large entries are infinite
+    lengths = xp.linalg.vector_norm(X, axis=-1) * xp.linalg.vector_norm(Y, axis=-1)
+    return float(xp.mean(xp.sum(X * Y, axis=-1) / lengths))
+
+
+def ranks(result, tried):
+    """Return {condition: (lowest, highest rank)} at layer 100, or at the last layer before it.
+
+    `tried` says which rows belong to a condition: {condition: {column: value}}. Where a state
+    overflowed, both are NaN.
+    """
+    rows = result.rows.where(layer=min(DEPTH, result.settings.depth))
+    found = {
+        condition: rows.where(**wanted).column("effective_rank")
+        for condition, wanted in tried.items()
+    }
+    return {name: (float(np.min(each)), float(np.max(each))) for name, each in found.items()}
+
+
+def falls(settings):
+    """Return MGT's prediction for a standard transformer: a claim's rule on a pair of `ranks`."""
+    return {
+        "source": MGT,
+        "criterion": f"rank / min(N, d) < {COLLAPSED} with each of {settings.n_seeds} seeds",
+        "passes": lambda rank: rank[1] < COLLAPSED,
+        "form": "{:.3f} … {:.3f}",
+    }
+
+
+def stays(settings):
+    """Return MGT's prediction for itself: a claim's rule on a pair of `ranks`."""
+    return {
+        "source": MGT,
+        "criterion": f"rank / min(N, d) > {KEPT} with each of {settings.n_seeds} seeds",
+        "passes": lambda rank: rank[0] > KEPT,
+        "form": "{:.3f} … {:.3f}",
+    }

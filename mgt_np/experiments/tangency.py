@@ -1,4 +1,4 @@
-"""Does MGT's gate do what a projection on the tangent space would? Both on hidden states of text.
+"""Does MGT's gate do what a projection on a tangent space would?
 
 MGT (2601.01014) lets σ(LN(x W_gate)) ⊙ v stand in for the projection P v on the tangent space at x,
 said to be too costly, of a manifold that what we could read does not name. Here P is that of the
@@ -14,25 +14,21 @@ import numpy as np
 from mgt_np import plotting
 from mgt_np.analysis import local_tangent_basis
 from mgt_np.arrays import array_namespace, value_and_grad
-from mgt_np.arrays import device as device_of
-from mgt_np.arrays.libraries import move, place
-from mgt_np.layers import (
-    init_mgt_residual,
-    sphere_tangent,
-    tangent_gate,
-    tangent_projection,
-)
+from mgt_np.layers import init_mgt_residual, sphere_tangent, tangent_gate, tangent_projection
 from mgt_np.models import RESIDUAL_RULES, hidden_states
 from mgt_np.models.decoder import connections
 
-from .experiment import Claim, Experiment, Where, only_if
+from .claims import Claim
+from .experiment import Where, cells, generator, seeds
 from .states import decoder_of_text
 
 SPACES = {
-    "sphere": "that of the sphere",
-    "fitted plane": "the plane fitted to the neighbours",
-    "first axes": "the span of the first axes, the same at every x",
+    "sphere": "the sphere's",
+    "fitted plane": "a plane fitted to the neighbours of x",
+    "first axes": "the span of the first axes at every x",
 }
+NONE, START, ANOTHER = "none", "at the start", "another token's"
+OWN, OTHER, BEST = "fitted, its own tokens", "fitted, other tokens", "best of all"
 GOOD = 0.1  # squared error, relative to ‖P v‖², of what we call an approximation
 
 
@@ -59,75 +55,80 @@ class Settings(Where):
     n_windows: int = 8
 
 
-def tasks(settings):
-    names = ("data", "depth", "rank", "n_neighbours", "n_steps", "rate")
-    names += ("d_model", "n_heads", "n_tokens", "n_windows")
-    sizes = {name: getattr(settings, name) for name in names}
+QUICK = Settings()
+FULL = Settings(n_seeds=5, depth=48, n_steps=2000, n_windows=32)
+
+
+def claims(settings):
+    n_fitted = settings.n_windows * settings.n_tokens // 2
+    rule = f"mean squared error ≤ {GOOD:g}, and at most half that of v itself"
+    common = {
+        "passes": lambda pair: pair[0] <= GOOD and pair[0] <= 0.5 * pair[1],
+        "only_if": "the tangent space is {}",
+        "form": "error {:.3f}, of v itself {:.3f}",
+    }
     return [
-        {"rule": rule, "seed": settings.seed + i, **sizes, **settings.where()}
-        for rule in settings.rules
-        for i in range(settings.n_seeds)
+        Claim(
+            says="MGT's gate, σ(LN(x W_gate)) ⊙ v, approximates the projection of v on the tangent "
+            "space at x",
+            source="MGT 2601.01014, as reported",
+            criterion=f"random weights: {rule}",
+            measure=lambda result: compared(result, START),
+            title="MGT's gate approximates a tangent projection",
+            beside=lambda result: f"With another token's gate: {_listed(errors(result, ANOTHER))}",
+            readme=True,
+            **common,
+        ),
+        Claim(
+            says="A gate fitted to that projection approximates it on other tokens",
+            source="our reading of the same",
+            criterion=f"{settings.n_steps} steps of descent on {n_fitted} tokens; others: {rule}",
+            measure=lambda result: compared(result, OTHER),
+            title="A gate fitted to it approximates it on other tokens",
+            beside=lambda result: f"With the best positive gate: {_listed(errors(result, BEST))}",
+            **common,
+        ),
     ]
 
 
-def work(
-    rule,
-    seed,
-    rank,
-    n_neighbours,
-    n_steps,
-    rate,
-    array_library="numpy",
-    device=None,
-    dtype="float64",
-    **sizes,
-):
-    config, params, text = decoder_of_text(residual=rule, seed=seed, dtype=dtype, **sizes)
-    rng = np.random.default_rng([seed, 1])
-    start = init_mgt_residual(rng, config.d_model, dtype=dtype)
-    start = {name: start[name] for name in ("W_gate", "gain", "bias")}
-    to_fit, to_test = np.array_split(rng.permutation(text.size), 2)
-    there = place(array_library, device, dtype=dtype)
-    params, text, start, to_fit, to_test = move((params, text, start, to_fit, to_test), there)
-    rows = []
-    for sublayer, x, v in _last_block(params, text, config):
-        planes = _planes(x, rank, n_neighbours)
-        for space in SPACES:
-            seen, held = (_Tokens(x, v, planes.get(space), part) for part in (to_fit, to_test))
-            fitted = _fit(start, seen, n_steps, rate)
-            rows += [
-                {
-                    "rule": rule,
-                    "sublayer": sublayer,
-                    "seed": seed,
-                    "space": space,
-                    "gate": name,
-                    "error": float(tokens.error(w)),
-                    "inside": float(tokens.inside(w)),
-                }
-                for name, tokens, w in (
-                    ("none", held, held.v),
-                    ("at the start", held, held.gated(start)),
-                    ("another token's", held, held.gated_by_another(start)),
-                    ("fitted, its own tokens", seen, seen.gated(fitted)),
-                    ("fitted, other tokens", held, held.gated(fitted)),
-                    ("best of all", held, held.best()),
-                )
-            ]
-    return rows
+def errors(result, gate):
+    """The squared error on each of the spaces: a mean over decoders, sub-layers and seeds."""
+    rows = result.rows.where(gate=gate)
+    return rows.grid("error", "space", "rule", "sublayer", "seed").mean(axis=(1, 2, 3))
 
 
-def _planes(x, rank, n_neighbours):
-    """A basis (n, d, rank) for each space that has one."""
-    xp, (n, d) = array_namespace(x), x.shape
-    axes = xp.eye(d, dtype=x.dtype, device=device_of(x))[:, :rank]
-    return {
-        "fitted plane": local_tangent_basis(x, rank=rank, n_neighbours=n_neighbours),
-        "first axes": xp.broadcast_to(axes, (n, d, rank)),
-    }
+def compared(result, gate):
+    """The error with a gate and that without any, on each of the spaces."""
+    pairs = zip(errors(result, gate), errors(result, NONE), strict=True)
+    return dict(zip(SPACES.values(), pairs, strict=True))
 
 
-def _last_block(params, text, config):
+def _listed(numbers):
+    return ", ".join(f"{number:.3f}" for number in numbers)
+
+
+def tasks(settings):
+    return cells(settings, rule=settings.rules, seed=seeds(settings))
+
+
+def work(there, rule, seed, rank, n_neighbours, n_steps, rate, **sizes):
+    config, params, text = decoder_of_text(residual=rule, seed=seed, dtype=there.dtype, **sizes)
+    rng = generator(seed, 2)
+    residual = init_mgt_residual(rng, config.d_model)
+    start = {name: residual[name] for name in ("W_gate", "gain", "bias")}
+    halves = np.array_split(rng.permutation(text.size), 2)
+    params, text, start, halves = there.move((params, text, start, halves))
+    take = there.xp.take
+    for sublayer, x, v in last_block(params, text, config):
+        for space, target in projections(x, v, rank, n_neighbours).items():
+            seen, held = ([take(a, part, axis=0) for a in (x, v, target)] for part in halves)
+            fitted = fit(start, seen, n_steps, rate)
+            labels = {"rule": rule, "sublayer": sublayer, "seed": seed[-1], "space": space}
+            for gate, number in _errors_by_gate(start, fitted, seen, held).items():
+                yield {**labels, "gate": gate, "error": float(number)}
+
+
+def last_block(params, text, config):
     """Each sub-layer of the last block: its name, the state x that comes in, and its output v."""
     x = hidden_states(params, text, config)[-2, ...]
     xp, block = array_namespace(x), params["blocks"][-1]
@@ -143,180 +144,92 @@ def _last_block(params, text, config):
         x = after
 
 
-class _Tokens:
-    """Some of the tokens: states x, branches v, and the projections P v of these."""
-
-    def __init__(self, x, v, plane, part):
-        self.xp = array_namespace(x)
-        self.x, self.v = (self.xp.take(a, part, axis=0) for a in (x, v))
-        self.plane = None if plane is None else self.xp.take(plane, part, axis=0)
-        self.target = self.project(self.v)
-
-    def project(self, w):
-        if self.plane is None:
-            return sphere_tangent(self.x, w)
-        return tangent_projection(w, self.plane)
-
-    def gated(self, gate):
-        return tangent_gate(self.x, **gate) * self.v
-
-    def gated_by_another(self, gate):
-        """As strong a gate, that knows nothing of x."""
-        return self.xp.flip(tangent_gate(self.x, **gate), axis=0) * self.v
-
-    def best(self):
-        """What no positive gate can better: P v where its sign is that of v, else 0."""
-        return self.xp.where(self.target * self.v > 0.0, self.target, 0.0)
-
-    def error(self, w):
-        """min over c of ‖c w − P v‖²/‖P v‖²: how strong the gate is, is β's business."""
-        xp = array_namespace(w)
-        along = xp.sum(xp.multiply(w, self.target))
-        lengths = xp.multiply(xp.sum(w * w), self.xp.sum(self.target * self.target))
-        return 1.0 - along * along / lengths
-
-    def inside(self, w):
-        """The mean part of w's energy that lies in the tangent space."""
-        xp, projected = self.xp, self.project(w)
-        return xp.mean(xp.sum(projected * projected, axis=-1) / xp.sum(w * w, axis=-1))
+def projections(x, v, rank, n_neighbours):
+    """P v, token by token, for each of the spaces."""
+    xp = array_namespace(x)
+    plane = local_tangent_basis(x, rank=rank, n_neighbours=n_neighbours)
+    outside = xp.zeros_like(v[:, rank:])
+    return {
+        "sphere": sphere_tangent(x, v),
+        "fitted plane": tangent_projection(v, plane),
+        "first axes": xp.concat([v[:, :rank], outside], axis=-1),
+    }
 
 
-def _fit(gate, tokens, n_steps, rate):
-    """The gate after gradient descent on its squared error."""
-    step = value_and_grad(lambda gate: tokens.error(tokens.gated(gate)))
+def error(w, target):
+    """min over c of ‖c w − P v‖²/‖P v‖²: how strong the gate is, is β's business."""
+    xp = array_namespace(w)
+    along = xp.sum(w * target)
+    return 1.0 - along * along / (xp.sum(w * w) * xp.sum(target * target))
+
+
+def gated_error(gate, x, v, target):
+    """The error of the gate's v at some tokens."""
+    return error(tangent_gate(x, **gate) * v, target)
+
+
+def fit(gate, tokens, n_steps, rate):
+    """The gate after gradient descent on its error at these tokens."""
+    step = value_and_grad(lambda gate: gated_error(gate, *tokens))
     for _ in range(n_steps):
         _, gradient = step(gate)
         gate = {name: weights - rate * gradient[name] for name, weights in gate.items()}
     return gate
 
 
-def claims(result):
-    settings = result.settings
-    errors = {
-        (space, gate): float(np.mean(result.column("error", space=space, gate=gate)))
-        for space in SPACES
-        for gate in GATES
+def _errors_by_gate(start, fitted, seen, held):
+    (x, v, target), xp = held, array_namespace(held[0])
+    best = xp.where(target * v > 0.0, target, 0.0)  # no positive gate gives another sign than v's
+    return {
+        NONE: error(v, target),
+        START: gated_error(start, *held),
+        ANOTHER: gated_error(start, xp.roll(x, 1, axis=0), v, target),
+        OWN: gated_error(fitted, *seen),
+        OTHER: gated_error(fitted, *held),
+        BEST: error(best, target),
     }
-    return [
-        Claim(
-            "σ(LN(x W_gate)) ⊙ v approximates the projection of v on the tangent space at x: "
-            f"squared error ≤ {GOOD:g}, and half that of v",
-            "MGT 2601.01014, as reported",
-            "random weights, mean squared errors: "
-            + _measured(errors, ("none", "at the start", "another token's")),
-            _verdict(errors, "at the start"),
-        ),
-        Claim(
-            "A gate fitted to that projection approximates it on other tokens, twice as well as no "
-            "gate does",
-            "our reading of the same",
-            f"{settings.n_steps} steps of descent on {settings.n_windows * settings.n_tokens // 2} "
-            "tokens: " + _measured(errors, ("none", "fitted, other tokens", "best of all")),
-            _verdict(errors, "fitted, other tokens"),
-        ),
-    ]
 
 
-def _measured(errors, gates):
-    """Mean errors, space by space."""
-    return "; ".join(
-        f"{space}: " + ", ".join(f"{GATES[gate]} {errors[space, gate]:.3f}" for gate in gates)
-        for space in SPACES
-    )
-
-
-def _verdict(errors, gate):
-    """Good is an error of at most GOOD, and at most half that of v without any gate."""
-    good = [
-        space
-        for space in SPACES
-        if errors[space, gate] <= GOOD and errors[space, gate] <= 0.5 * errors[space, "none"]
-    ]
-    return only_if([SPACES[space] for space in good], SPACES, "the tangent space is {}")
-
-
-GATES = {
-    "none": "v, no gate",
-    "at the start": "MGT's gate",
-    "another token's": "another token's gate",
-    "fitted, its own tokens": "fitted, its own tokens",
-    "fitted, other tokens": "fitted, other tokens",
-    "best of all": "best positive gate",
+ALT = (
+    "Squared errors on three tangent spaces. Left, random weights: MGT's gate takes v no nearer to "
+    "its projection. Right: a fitted gate takes it there on the first axes alone."
+)
+PANELS = ((NONE, START, ANOTHER), (NONE, OWN, OTHER, BEST))
+LOOKS = {
+    NONE: ("v itself, no gate", "|", plotting.BLACK),
+    START: ("MGT's gate, random weights", "o", plotting.BLUE),
+    ANOTHER: ("that gate, from another token", "s", plotting.ORANGE),
+    OWN: ("fitted gate, its own tokens", "^", plotting.SKY),
+    OTHER: ("fitted gate, other tokens", "o", plotting.BLUE),
+    BEST: ("best positive gate", "D", plotting.GREEN),
 }
 
 
 @plotting.styled
-def plot(result):
-    settings = result.settings
-    figure, axes = plotting.new_figure(2, 3, size=(15, 7.6), sharey=True)
-    dimensions = {"sphere": settings.d_model - 1}
-    for j, space in enumerate(SPACES):
-        for i, quantity in enumerate(("error", "inside")):
-            _draw(axes[i, j], result, space, quantity)
-        dimension = dimensions.get(space, settings.rank)
-        random = dimension / settings.d_model
-        axes[1, j].axvline(random, color="grey", lw=1)
-        side, aside = ("left", 4) if random < 0.5 else ("right", -4)
-        axes[1, j].annotate(
-            "random v",
-            (random, -4.55),
-            (aside, 0),
-            textcoords="offset points",
-            ha=side,
-            fontsize=11,
-        )
-        axes[0, j].set_title(f"{space}: {dimension} of {settings.d_model} dimensions")
-        axes[0, j].set_xlabel("squared error ‖c w − P v‖²/‖P v‖²")
-        axes[1, j].set_xlabel("part of w's energy in the tangent space")
-    axes[0, 1].legend(loc="upper left", fontsize=11)
-    figure.suptitle(_finding(result), fontsize=14, x=0.01, ha="left")
+def plot(result, judged):
+    figure, axes = plotting.new_figure(1, 2, size=(12.5, 5.8), sharey=True)
+    for ax, claim, gates in zip(axes, judged, PANELS, strict=True):
+        ax.set_title(plotting.wrapped(claim.headline, 60))
+        _draw(ax, result, gates)
+        ax.legend(loc="upper right", fontsize=12)
+        ax.set_xlabel("squared error of output w, best c: ‖c w − P v‖²/‖P v‖²\n(mean and range)")
+    d, rank = result.settings.d_model, result.settings.rank
+    sizes = zip(SPACES, (d - 1, rank, rank), strict=True)
+    names = [f"{space}:\n{n} of {d}\ndimensions" for space, n in sizes]
+    axes[0].set_yticks(range(len(SPACES)), names)
+    axes[0].set_ylim(len(SPACES) - 0.5, -0.5)
+    axes[0].set_ylabel("tangent space at the token x")
     return figure
 
 
-def _draw(ax, result, space, quantity):
-    looks = {"attention": ("o", plotting.BLUE), "feed_forward": ("s", plotting.VERMILLION)}
-    for y, gate in enumerate(GATES):
-        for k, rule in enumerate(result.settings.rules):
-            for sublayer, (marker, colour) in looks.items():
-                values = result.column(
-                    quantity, space=space, gate=gate, rule=rule, sublayer=sublayer
-                )
-                ax.plot(
-                    values,
-                    [-y - 0.15 * k] * len(values),
-                    marker,
-                    color=colour,
-                    mfc="none" if k else colour,
-                    label=f"{rule}, {sublayer}" if y == 0 else None,
-                )
-    ax.set_yticks([-y - 0.075 for y in range(len(GATES))], list(GATES.values()))
-    ax.set_xlim(-0.03, 1.03)
-
-
-def _finding(result):
-    errors = {
-        space: [
-            np.mean(result.column("error", space=space, gate=gate))
-            for gate in ("none", "at the start")
-        ]
-        for space in SPACES
-    }
-    nearer = [space for space, (none, gated) in errors.items() if gated < none]
-    where = f"nearer on the {' and '.join(nearer)}" if nearer else "nowhere nearer"
-    each = ", ".join(f"{space} {b:.2f} (v itself: {a:.2f})" for space, (a, b) in errors.items())
-    return (
-        f"MGT's gate at random weights comes {where} to the tangent projection than v does.\n"
-        f"Squared error: {each}"
-    )
-
-
-TANGENCY = Experiment(
-    name="tangency",
-    question="Does MGT's soft gate do what a projection on a tangent space would?",
-    quick=Settings(),
-    full=Settings(n_seeds=5, depth=48, n_steps=2000, n_windows=32),
-    tasks=tasks,
-    work=work,
-    claims=claims,
-    plot=plot,
-)
+def _draw(ax, result, gates):
+    for i, space in enumerate(SPACES):
+        for j, gate in enumerate(gates):
+            label, marker, color = LOOKS[gate]
+            values = result.rows.where(space=space, gate=gate).column("error")
+            y = i + 0.2 * (j - (len(gates) - 1) / 2)
+            ax.plot([min(values), max(values)], [y, y], color=color, lw=3, alpha=0.4)
+            ax.plot(np.mean(values), y, marker, color=color, ms=9, mew=2, label="" if i else label)
+        ax.axhline(i + 0.5, color="grey", lw=1)
+    ax.set_xlim(-0.02, 1.0)
+    ax.grid(visible=False, axis="y")

@@ -1,9 +1,10 @@
-"""Does softmax attention lose rank as its context grows, and does removing 11ᵀ/T help?
+"""Does attention lose rank as its context grows, and does A − 𝟏𝟏ᵀ/T help?
 
-Nait Saada, Naderi & Tanner (2410.07799): at initialisation the second singular value of attention
-falls like T^−1/2 behind the first, 1, so that one layer leaves the tokens' covariance with a stable
-rank near 1; A − 11ᵀ/T has no such gap. Measured for orthogonal tokens with d = T features, as in
-their analysis, and for Gaussian tokens of a fixed width; and over depth, without skips.
+Nait Saada, Naderi & Tanner (2410.07799): at initialisation the second singular value of the
+attention weights A falls like T^−1/2 behind the first, 1, so that one layer leaves the tokens'
+covariance with a stable rank near 1; A − 𝟏𝟏ᵀ/T, each weight less 1/T, has no such gap. Measured for
+orthogonal tokens with d = T features, as they do, for Gaussian tokens of a fixed width, and over
+depth without skips.
 """
 
 import math
@@ -12,15 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from mgt_np import plotting
-from mgt_np.analysis import stable_rank, state_norm
-from mgt_np.arrays.libraries import move, place
+from mgt_np.analysis import stable_rank
 from mgt_np.layers import attention_weights, gap_free_attention_weights, rms_norm
 
-from .experiment import Claim, Experiment, Where
+from .claims import Claim
+from .experiment import Where, cells, generator
 
 PAPER = "Nait Saada et al. 2410.07799"
-ONE = 1.5  # a stable rank below which we say that it is one
-GROWING, FIXED = "orthogonal, d = T", "Gaussian, fixed d"
+KINDS = GROWING, FIXED = "the width grows with T", "the width is fixed"
+REMEDIES = PLAIN, REMEDY = "A", "A − 𝟏𝟏ᵀ/T"
+NORMS = NO_NORM, RMS_NORM = "no norm", "RMS norm"
+ONE, MANY = "one layer", "many layers"
 
 
 @dataclass(frozen=True)
@@ -35,79 +38,105 @@ class Settings(Where):
     depth: int = 10
 
 
+QUICK = Settings()
+FULL = Settings(contexts=(16, 32, 64, 128, 256, 512, 1024, 2048), total=8192, depth=30)
+
+
+def claims(settings):
+    T = settings.contexts[-1]
+    return [
+        Claim(
+            says="At the start the second singular value of attention falls like T^−1/2",
+            source=PAPER,
+            criterion="exponent −0.5 ± 0.1 in the upper half of the contexts",
+            measure=lambda result: {kind: slope(result, kind) for kind in KINDS},
+            passes=lambda exponent: abs(exponent + 0.5) <= 0.1,
+            form="{:.2f}",
+            title="σ₂ of A falls like T$^{−1/2}$",
+        ),
+        Claim(
+            says="One attention layer collapses the tokens as the context grows",
+            source=PAPER,
+            criterion=f"stable rank of the covariance < 1.5 at T = {T}",
+            measure=lambda result: {kind: rank(result, kind) for kind in KINDS},
+            passes=lambda rank: rank < 1.5,
+            form="{:.2f}",
+        ),
+        Claim(
+            says="A − 𝟏𝟏ᵀ/T keeps the rank of one layer as the context grows",
+            source=PAPER,
+            criterion=f"stable rank of the covariance > 2 × that with A at T = {T}",
+            measure=lambda result: {k: rank(result, k, REMEDY) / rank(result, k) for k in KINDS},
+            passes=lambda ratio: ratio > 2.0,
+            form="× {:.2f}",
+            title=f"{LABELS[REMEDY]} keeps the rank of one layer",
+        ),
+        Claim(
+            says="A − 𝟏𝟏ᵀ/T keeps the rank of many layers without skips",
+            source="our question to the remedy of 2410.07799",
+            criterion=f"stable rank of the states (0 for X = 0) > 1.5 at layer {settings.depth}",
+            measure=lambda result: {norm: many_layers(result, REMEDY, norm)[-1] for norm in NORMS},
+            passes=lambda rank: rank > 1.5,
+            only_if="each layer has {}",
+            form="{:.2f}",
+            title=f"{LABELS[REMEDY]} keeps the rank of many layers",
+        ),
+    ]
+
+
+def one_layer(result, column, kind, remedy=PLAIN):
+    """The values of one layer, context by context."""
+    return result.rows.where(study=ONE, kind=kind, remedy=remedy).grid(column, "tokens")
+
+
+def slope(result, kind):
+    """The slope of log σ₂ over log T in the upper half of the contexts."""
+    T, second = (np.log(one_layer(result, name, kind)) for name in ("tokens", "second"))
+    half = len(T) // 2
+    return float(np.polyfit(T[half:], second[half:], 1)[0])
+
+
+def rank(result, kind, remedy=PLAIN):
+    """The covariance's stable rank after one layer of the last, largest context."""
+    return one_layer(result, "covariance_stable_rank", kind, remedy)[-1]
+
+
+def many_layers(result, remedy, norm):
+    """The states' stable ranks, layer by layer."""
+    return result.rows.where(study=MANY, remedy=remedy, norm=norm).grid("stable_rank", "layer")
+
+
 def tasks(settings):
-    where = {"total": settings.total, **settings.where()}
-    one_layer = [
-        {
-            "tokens": T,
-            "width": T if kind == GROWING else settings.fixed_width,
-            "kind": kind,
-            "remedy": remedy,
-            "norm": False,
-            "depth": 1,
-            "seed": [settings.seed, T],
-            **where,
-        }
-        for kind in (GROWING, FIXED)
-        for T in settings.contexts
-        for remedy in (False, True)
-    ]
-    T = settings.depth_tokens
-    many_layers = [
-        {
-            "tokens": T,
-            "width": T,
-            "kind": GROWING,
-            "remedy": remedy,
-            "norm": norm,
-            "depth": settings.depth,
-            "seed": [settings.seed, T],
-            **where,
-        }
-        for remedy in (False, True)
-        for norm in (False, True)
-    ]
-    return one_layer + many_layers
+    one = cells(settings, kind=KINDS, tokens=settings.contexts, remedy=REMEDIES)
+    many = cells(settings, remedy=REMEDIES, norm=NORMS)
+    single = {"study": ONE, "norm": NO_NORM, "depth": 1, "seed": settings.seed}
+    deep = {"study": MANY, "kind": GROWING, "tokens": settings.depth_tokens, "seed": settings.seed}
+    return [cell | single for cell in one] + [cell | deep for cell in many]
 
 
-def work(tokens, width, kind, remedy, norm, depth, seed, total, array_library, device, dtype):
-    there = place(array_library, device, dtype=dtype)
-    xp, rng = there.xp, np.random.default_rng(seed)
-    draws = max(1, total // tokens)
-    start = (
-        np.broadcast_to(math.sqrt(width) * np.eye(tokens), (draws, tokens, width))
-        if kind == GROWING  # orthogonal tokens are these, seen from other axes
-        else rng.standard_normal((draws, tokens, width))
-    )
-    X = move(np.ascontiguousarray(start), there, dtype=dtype)
-    rows = []
-    for l in range(1, depth + 1):
+def work(there, study, kind, tokens, remedy, norm, depth, seed, total, fixed_width, depth_tokens):
+    xp, rng = there.xp, generator(seed, tokens)
+    width, draws = tokens if kind == GROWING else fixed_width, max(1, total // tokens)
+    # Any orthogonal tokens are these, seen from other axes: the weights' law is the same in all.
+    orthogonal = np.tile(math.sqrt(width) * np.eye(width), (draws, 1, 1))
+    X = there.move(orthogonal if kind == GROWING else rng.standard_normal((draws, tokens, width)))
+    for layer in range(1, depth + 1):
         weights = rng.standard_normal((3, draws, width, width)) / math.sqrt(width)
-        W_q, W_k, W_v = move(list(weights), there, dtype=dtype)
+        W_q, W_k, W_v = there.move(list(weights))
         A = attention_weights(xp.matmul(X, W_q), xp.matmul(X, W_k))
-        A = gap_free_attention_weights(A) if remedy else A
+        A = gap_free_attention_weights(A) if remedy == REMEDY else A
         X = xp.matmul(A, xp.matmul(X, W_v))
-        X = rms_norm(X) if norm else X
+        X = rms_norm(X) if norm == RMS_NORM else X
         sigma = xp.linalg.svdvals(A)
         values = {
             "first": sigma[..., 0],
             "second": sigma[..., 1],
             "stable_rank": stable_rank(X),
             "covariance_stable_rank": stable_rank(_covariance(xp, X)),
-            "state_norm": state_norm(X) / math.sqrt(width),
         }
-        rows.append(
-            {
-                "kind": kind,
-                "tokens": tokens,
-                "remedy": "A − 11ᵀ/T" if remedy else "A",
-                "norm": "RMS norm" if norm else "none",
-                "layer": l,
-                "depth": depth,
-                **{name: float(xp.mean(value)) for name, value in values.items()},
-            }
-        )
-    return rows
+        labels = {"study": study, "kind": kind, "tokens": tokens, "remedy": remedy, "norm": norm}
+        means = {name: float(xp.mean(value)) for name, value in values.items()}
+        yield {**labels, "layer": layer, **means}
 
 
 def _covariance(xp, X):
@@ -118,230 +147,69 @@ def _covariance(xp, X):
     return xp.matmul(Xt, X) if X.shape[-1] < X.shape[-2] else xp.matmul(X, Xt)
 
 
-def column(result, name, kind, remedy="A"):
-    """One layer's values over the contexts."""
-    return result.column(name, kind=kind, remedy=remedy, depth=1)
-
-
-def slope(result, kind):
-    """The slope of log σ₂ over log T in the upper half of the contexts."""
-    half = len(result.settings.contexts) // 2
-    T, second = (np.log(column(result, name, kind)[half:]) for name in ("tokens", "second"))
-    return float(np.polyfit(T, second, 1)[0])
-
-
-def deep(result, name, remedy, norm):
-    return result.column(name, remedy=remedy, norm=norm, depth=result.settings.depth)
-
-
-def claims(result):
-    return [_gap(result), _rank(result), _one_layer(result), _depth(result)]
-
-
-def _gap(result):
-    slopes = {kind: slope(result, kind) for kind in (GROWING, FIXED)}
-    ok = {kind: abs(s + 0.5) <= 0.1 for kind, s in slopes.items()}
-    T = max(result.settings.contexts)
-    numbers = "; ".join(
-        f"{kind}: σ₂ ~ T^{slopes[kind]:.2f}, gap {_gaps(result, kind)[-1]:.2f} at T = {T}"
-        for kind in slopes
-    )
-    return Claim(
-        "At the start the bulk of attention's singular values falls like T^−1/2 (± 0.1), and "
-        "leaves a gap",
-        PAPER,
-        numbers,
-        _both(ok),
-    )
-
-
-def _gaps(result, kind):
-    return np.subtract(column(result, "first", kind), column(result, "second", kind))
-
-
-def _both(ok):
-    if all(ok.values()):
-        return "holds"
-    return "holds only if the width grows with T" if ok[GROWING] else "does not hold"
-
-
-def _rank(result):
-    T = max(result.settings.contexts)
-    covariance, states = (
-        {kind: column(result, name, kind)[-1] for kind in (GROWING, FIXED)}
-        for name in ("covariance_stable_rank", "stable_rank")
-    )
-    return Claim(
-        "One attention layer collapses the rank as the context grows: the covariance's stable rank "
-        f"goes to 1 (< {ONE:g})",
-        PAPER,
-        f"at T = {T}: "
-        + "; ".join(
-            f"{kind} {covariance[kind]:.2f} (of the states themselves {states[kind]:.1f})"
-            for kind in covariance
-        ),
-        _both({kind: value < ONE for kind, value in covariance.items()}),
-    )
-
-
-def _one_layer(result):
-    T = max(result.settings.contexts)
-    name = "covariance_stable_rank"
-    with_remedy, without = (
-        {kind: column(result, name, kind, remedy) for kind in (GROWING, FIXED)}
-        for remedy in ("A − 11ᵀ/T", "A")
-    )
-    ratio = {kind: with_remedy[kind][-1] / without[kind][-1] for kind in without}
-    return Claim(
-        "A − 11ᵀ/T keeps the rank of one layer as the context grows: more than twice that of A",
-        PAPER,
-        f"stable rank of the covariance at T = {T}, without → with: "
-        + "; ".join(
-            f"{kind} {without[kind][-1]:.2g} → {with_remedy[kind][-1]:.3g}" for kind in ratio
-        ),
-        _both({kind: value > 2.0 for kind, value in ratio.items()}),
-    )
-
-
-def _depth(result):
-    settings = result.settings
-    ranks = {
-        (remedy, norm): deep(result, "stable_rank", remedy, norm)[-1]
-        for remedy in ("A", "A − 11ᵀ/T")
-        for norm in ("none", "RMS norm")
-    }
-    norm = deep(result, "state_norm", "A − 11ᵀ/T", "none")[min(2, settings.depth - 1)]
-    kept = ranks["A − 11ᵀ/T", "RMS norm"] > ONE
-    second = deep(result, "stable_rank", "A − 11ᵀ/T", "RMS norm")[min(1, settings.depth - 1)]
-    return Claim(
-        f"A − 11ᵀ/T keeps the rank of many layers without skips above {ONE:g}",
-        "our question to the remedy of 2410.07799",
-        f"T = d = {settings.depth_tokens}, layer {settings.depth}, RMS norm: stable rank "
-        f"{ranks['A', 'RMS norm']:.2f} → {ranks['A − 11ᵀ/T', 'RMS norm']:.2f} (layer 2: "
-        f"{second:.1f}); without a norm the state shrinks to {norm:.0e} by layer 3",
-        "holds" if kept else "does not hold",
-    )
-
-
-def arrays(rows):
-    """Second singular values (kind, context) of attention in one layer."""
-    rows = [row for row in rows if row["depth"] == 1 and row["remedy"] == "A"]
-    kinds = list(dict.fromkeys(row["kind"] for row in rows))
-    return {
-        "second_singular_value": np.asarray(
-            [[row["second"] for row in rows if row["kind"] == kind] for kind in kinds]
-        )
-    }
+ALT = (
+    "Three panels. Left: the second singular value of attention over the number of tokens T falls "
+    "where the width grows with T, and hardly at a fixed width. Middle: the stable rank of the "
+    "covariance after one layer. Right: the stable rank of the states falls to one, layer by layer."
+)
+LABELS = {PLAIN: "A", REMEDY: "A − $\\mathbf{1}\\mathbf{1}^⊤$/T"}
+DASHES = {PLAIN: "-", REMEDY: "--"}
+STYLES = {
+    GROWING: {"color": plotting.VERMILLION, "marker": "o"},
+    FIXED: {"color": plotting.BLUE, "marker": "s"},
+    NO_NORM: {"color": plotting.GREEN, "marker": "^"},
+    RMS_NORM: {"color": plotting.BLACK, "marker": "D"},
+}
 
 
 @plotting.styled
-def plot(result):
-    figure, (gap, rank, depth) = plotting.new_figure(1, 3, size=(17.5, 5.6))
-    _draw_gap(gap, result)
-    _draw_rank(rank, result)
-    _draw_depth(depth, result)
+def plot(result, judged):
+    figure, axes = plotting.new_figure(1, 3, size=(16.5, 5.6))
+    for ax, claim in zip(axes, (judged[0], *judged[2:]), strict=True):
+        ax.set_title(plotting.wrapped(claim.headline, 72))
+    _draw_gap(axes[0], result)
+    _draw_ranks(axes[1], result)
+    _draw_layers(axes[2], result)
     return figure
 
 
-KINDS = {GROWING: (plotting.VERMILLION, "o"), FIXED: (plotting.BLUE, "s")}
-
-
-def _name(kind, settings):
-    return kind.replace("fixed d", f"d = {settings.fixed_width}")
-
-
 def _draw_gap(ax, result):
-    settings = result.settings
-    T = np.asarray(settings.contexts)
-    for kind, (colour, marker) in KINDS.items():
-        ax.loglog(
-            T,
-            column(result, "second", kind),
-            f"{marker}-",
-            color=colour,
-            label=f"σ₂, {_name(kind, settings)}: T$^{{{slope(result, kind):.2f}}}$",
-        )
-    first = column(result, "first", GROWING)
-    ax.loglog(T, first, "^:", color=plotting.BLACK, label="σ₁")
-    last = column(result, "second", GROWING)[-1]
-    ax.loglog(T, last * np.sqrt(T[-1] / T), color="grey", lw=1, label="T$^{−1/2}$")
-    _ticks(ax, T)
-    ax.set_ylim(0.05, 2.0)
-    ax.set_ylabel("singular value of attention weights")
-    ax.set_title(
-        f"σ₂ goes with T^{slope(result, GROWING):.2f} where d = T,\n"
-        f"T^{slope(result, FIXED):.2f} at a fixed width of {settings.fixed_width}"
-    )
-    ax.legend(loc="lower left", fontsize=12)
-
-
-def _draw_rank(ax, result):
     T = np.asarray(result.settings.contexts)
-    for kind, (colour, marker) in KINDS.items():
-        for remedy, line in (("A", "-"), ("A − 11ᵀ/T", "--")):
-            ax.loglog(
-                T,
-                column(result, "covariance_stable_rank", kind, remedy),
-                line,
-                marker=marker,
-                color=colour,
-                label=f"{_name(kind, result.settings)}, {remedy}",
-            )
-    states = column(result, "stable_rank", GROWING)
-    ax.loglog(T, states, ":", color=plotting.BLACK, label="d = T, A: of the states, not covariance")
-    _ticks(ax, T)
-    ax.set_ylim(0.9, 300.0)
-    ax.set_ylabel("stable rank of the covariance after one layer")
-    plain, mended = (
-        column(result, "covariance_stable_rank", GROWING, remedy)[-1]
-        for remedy in ("A", "A − 11ᵀ/T")
-    )
-    ax.set_title(
-        f"One layer, d = T = {T[-1]}: A leaves rank {plain:.2f},\nA − 11ᵀ/T leaves {mended:.3g}"
-    )
-    ax.legend(loc="upper left", fontsize=11)
+    ax.plot(T, one_layer(result, "first", GROWING), "v:", color="grey", label="σ₁")
+    for kind in KINDS:
+        ax.plot(T, one_layer(result, "second", kind), label=f"σ₂, {kind}", **STYLES[kind])
+    last = one_layer(result, "second", GROWING)[-1]
+    ax.plot(T, last * np.sqrt(T[-1] / T), color="grey", lw=1, label="slope −1/2")
+    _log_axes(ax, T, (0.1, 0.2, 0.5, 1.0), "singular value of A = softmax(QK$^⊤$/√d)")
+    ax.legend(loc="lower left")
 
 
-def _draw_depth(ax, result):
-    layers = np.arange(1, result.settings.depth + 1)
-    for norm, marker in (("RMS norm", "o"), ("none", "s")):
-        for remedy, line, colour in (
-            ("A", "-", plotting.ORANGE),
-            ("A − 11ᵀ/T", "--", plotting.GREEN),
-        ):
-            ranks = np.asarray(deep(result, "stable_rank", remedy, norm))
-            there = ranks > 0.0
-            name = "RMS norm" if norm == "RMS norm" else "no norm"
-            label = f"{remedy}, {name}" + ("" if there.all() else ": vanishes")
-            ax.semilogy(layers[there], ranks[there], line, marker=marker, color=colour, label=label)
+def _draw_ranks(ax, result):
+    T = result.settings.contexts
+    for kind in KINDS:
+        for remedy, dash in DASHES.items():
+            ranks = one_layer(result, "covariance_stable_rank", kind, remedy)
+            ax.plot(T, ranks, dash, label=f"{LABELS[remedy]}, {kind}", **STYLES[kind])
+    _log_axes(ax, T, (1, 2, 5, 10, 20, 50), "stable rank of the covariance after one layer")
+    ax.legend(loc="upper left")
+
+
+def _draw_layers(ax, result):
+    for norm in NORMS:
+        for remedy, dash in DASHES.items():
+            ranks = many_layers(result, remedy, norm)
+            zero = "" if ranks.all() else f" (0 from layer {np.argmin(ranks) + 1})"
+            label = f"{LABELS[remedy]}, {norm}{zero}"
+            ranks = np.where(ranks > 0.0, ranks, np.nan)
+            ax.plot(1 + np.arange(len(ranks)), ranks, dash, label=label, **STYLES[norm])
+    ax.set(yscale="log", xlabel="layer", ylabel="stable rank of the states")
     ax.set_yticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
     ax.minorticks_off()
-    ax.set_xlabel("layer")
-    ax.set_ylabel("stable rank of the states")
-    plain, mended = (
-        deep(result, "stable_rank", remedy, "RMS norm")[-1] for remedy in ("A", "A − 11ᵀ/T")
-    )
-    ax.set_title(
-        f"T = d = {result.settings.depth_tokens}, {layers[-1]} layers, no skips, RMS norm:\n"
-        f"A leaves rank {plain:.2f}, A − 11ᵀ/T {mended:.2f}"
-    )
-    ax.legend(loc="upper right", fontsize=12)
+    ax.legend(loc="upper right")
 
 
-def _ticks(ax, T):
+def _log_axes(ax, T, ticks, label):
+    ax.set(xscale="log", yscale="log", xlabel="tokens T", ylabel=label)
     ax.set_xticks(T, [str(t) for t in T])
+    ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
-    ax.set_xlabel("tokens T")
-
-
-WIDTH_COLLAPSE = Experiment(
-    name="width-collapse",
-    question="Does attention lose rank as its context grows, and does A − 11ᵀ/T help?",
-    quick=Settings(),
-    full=Settings(contexts=(16, 32, 64, 128, 256, 512, 1024, 2048), total=8192, depth=30),
-    tasks=tasks,
-    work=work,
-    claims=claims,
-    plot=plot,
-    arrays=arrays,
-)

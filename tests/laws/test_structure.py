@@ -25,7 +25,11 @@ BELOW = {
     "crosscheck": {"analysis", "arrays", "data", "layers"},
     "benchmark": {"arrays", "layers", "models"},
     "plotting": {"arrays", "analysis"},
-    "experiments": {"arrays", "layers", "models", "analysis", "data", "training", "plotting"},
+    "runs": {"arrays", "data"},
+    "settings": {"arrays"},
+    "experiments": {
+        *("arrays", "layers", "models", "analysis", "data", "training", "plotting", "runs")
+    },
 }
 BELOW["__init__"] = BELOW.keys() - {"plotting", "benchmark"}
 BELOW["lessons"] = {*BELOW, "__init__"} - {"benchmark"}  # judges call what readers call
@@ -188,7 +192,7 @@ TEST_FILES = sorted(
     for path in TESTS.rglob("test_*.py")
     if path.relative_to(TESTS).parts[0] not in NOT_MIRRORED and path.parent != TESTS
 )
-TESTED_ROOMS = ("analysis", "arrays", "layers", "models")
+TESTED_ROOMS = ("analysis", "arrays", "experiments", "layers", "models", "runs", "training")
 # Modules without a test file of their name, and where what they do is tested instead.
 TESTED_ELSEWHERE = {
     "arrays/blocks": "laws/test_fused_layers",
@@ -202,6 +206,7 @@ TESTED_ELSEWHERE = {
     "arrays/sums": "laws/test_fused_layers",
     "layers/fused": "laws/test_fused_layers",
     "models/rules": "laws/test_residual_rules",
+    "runs/versions": "experiments/test_running",
 }
 
 

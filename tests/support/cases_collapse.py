@@ -6,6 +6,7 @@ import numpy as np
 from cases import Case
 
 from mgt_np import analysis, layers
+from mgt_np.arrays import array_namespace
 
 _RNG = np.random.default_rng(19)
 
@@ -17,6 +18,14 @@ def normal(*shape):
 WEIGHTS = _RNG.dirichlet(np.full(5, 2.0), (2, 5))
 X, P, W = normal(2, 4, 3), _RNG.dirichlet(np.full(4, 2.0), (3, 2, 2, 4)), normal(3, 2, 3, 3)
 RESIDUAL, BETA = np.array([0.3, 0.9]), np.array([0.7, 2.0])
+
+
+def _stacked(common_and_residual):
+    """The common token and the residuals as the rows of one array."""
+    common, residual = common_and_residual
+    xp = array_namespace(common)
+    return xp.concat([xp.expand_dims(common, axis=-2), residual], axis=-2)
+
 
 LAYER_CASES = (
     Case("spectral_norm", layers.spectral_norm, (normal(2, 4, 3),)),
@@ -63,6 +72,14 @@ MEASURE_CASES = (
         "log_collapse_bound number",
         lambda residual: analysis.log_collapse_bound(residual, 0.7, n_layers=1, d_qk=4),
         (RESIDUAL,),
+    ),
+    Case(
+        "separated_attention",
+        lambda *arrays: _stacked(analysis.separated_attention(*arrays, n_heads=2)),
+        (
+            *(normal(2, 3), 0.3 * normal(2, 4, 3)),
+            *(normal(3, 4), normal(3, 4), normal(3, 6), normal(6, 5)),
+        ),
     ),
     Case("spectral_gap", analysis.spectral_gap, (normal(2, 4, 3),)),
     Case(

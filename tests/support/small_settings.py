@@ -3,94 +3,126 @@
 import dataclasses
 from functools import cache
 
-from mgt_np.experiments import (
-    EXPERIMENTS,
-    attention_collapse,
-    delta_dynamics,
-    delta_spectrum,
-    entropy_collapse,
-    head_identifiability,
-    layer_norm_and_rank,
-    mixing_gain,
-    phase_diagram,
-    rank_evolution,
-    run,
-    span,
-    tangency,
-    width_collapse,
-)
+from mgt_np.experiments import EXPERIMENTS, Rows, judged, result_of
 
+# What differs from the quick settings.
 SMALL = {
-    "rank-evolution": rank_evolution.Settings(
-        depth=3, n_seeds=2, d_model=8, n_heads=2, n_tokens=8, rules=("post_ln", "mgt")
-    ),
-    "phase-diagram": phase_diagram.Settings(
-        depth=3, d_model=8, n_heads=2, n_tokens=8, biases=(-1.0, 0.0, 1.0), weight_scales=(0.1, 1.0)
-    ),
-    "delta-dynamics": delta_dynamics.Settings(
-        depth=3,
-        d_model=8,
-        n_heads=2,
-        n_tokens=8,
-        beta_inits=(0.5, 1.0),
-        widths=(4,),
-        every=2,
-        n_steps=20,
-    ),
-    "delta-spectrum": delta_spectrum.Settings(widths=(2, 5), counts=(20, 10), n_factors=7),
-    "layer-norm-and-rank": layer_norm_and_rank.Settings(n_seeds=1),
-    "span": span.Settings(n_seeds=1, depth=2, d=40, n_tokens=3),
-    "head-identifiability": head_identifiability.Settings(
-        n_seeds=1, n_tokens=4, d_k=2, heads=(2, 3)
-    ),
-    "tangency": tangency.Settings(
-        n_seeds=1,
-        depth=2,
-        rank=2,
-        n_neighbours=4,
-        n_steps=3,
-        d_model=8,
-        n_heads=2,
-        n_tokens=8,
-        n_windows=2,
-    ),
-    "attention-collapse": attention_collapse.Settings(
-        n_seeds=2, depth=3, n_tokens=8, d_model=8, n_heads=2, n_apart=3, cluster_depth=4
-    ),
-    "width-collapse": width_collapse.Settings(
-        contexts=(4, 8, 16), total=16, fixed_width=4, depth_tokens=8, depth=3
-    ),
-    "entropy-collapse": entropy_collapse.Settings(
-        n_seeds=2,
-        n_tokens=6,
-        d_model=4,
-        n_sequences=2,
-        scales=(0.1, 1.0, 4.0),
-        rates=(0.1, 1.0),
-        n_steps=5,
-    ),
-    "mixing-gain": mixing_gain.Settings(
-        depth=6, n_seeds=2, n_tokens=3, free_scales=(0.1, 0.5), scales=(1.0, 4.0), iterations=(1, 5)
-    ),
+    "rank-evolution": {
+        "depth": 3,
+        "n_seeds": 2,
+        "d_model": 8,
+        "n_heads": 2,
+        "n_tokens": 8,
+        "rules": ("post_ln", "mgt"),
+    },
+    "phase-diagram": {
+        "depth": 3,
+        "d_model": 8,
+        "n_heads": 2,
+        "n_tokens": 8,
+        "biases": (-1.0, 0.0, 1.0),
+        "weight_scales": (0.1, 1.0),
+    },
+    "headline": {"depth": 3, "n_seeds": 2, "d_model": 8, "n_heads": 2, "n_tokens": 8},
+    "delta-dynamics": {
+        "depth": 3,
+        "d_model": 8,
+        "n_heads": 2,
+        "n_tokens": 8,
+        "beta_inits": (0.5, 1.0),
+        "widths": (4,),
+        "every": 2,
+        "n_steps": 20,
+    },
+    "delta-spectrum": {"widths": (2, 5), "counts": (20, 10), "n_factors": 7},
+    "layer-norm-and-rank": {"n_seeds": 1},
+    "span": {"n_seeds": 1, "depth": 2, "d": 40, "n_tokens": 3},
+    "head-identifiability": {
+        "n_seeds": 1,
+        "n_tokens": 4,
+        "d_k": 2,
+        "heads": (2, 3),
+        "real": (2, 64),
+    },
+    "tangency": {
+        "n_seeds": 1,
+        "depth": 2,
+        "rank": 2,
+        "n_neighbours": 4,
+        "n_steps": 3,
+        "d_model": 8,
+        "n_heads": 2,
+        "n_tokens": 8,
+        "n_windows": 2,
+    },
+    "attention-collapse": {"n_seeds": 2, "depth": 3, "n_tokens": 8, "d_model": 8, "n_heads": 2},
+    "collapse-rate": {"n_seeds": 2, "n_tokens": 8, "d_model": 8, "n_heads": 2},
+    "path-lengths": {"n_seeds": 2, "depth": 3, "n_tokens": 8, "d_model": 8, "n_heads": 2},
+    "width-collapse": {
+        "contexts": (4, 8, 16),
+        "total": 16,
+        "fixed_width": 4,
+        "depth_tokens": 8,
+        "depth": 3,
+    },
+    "entropy-collapse": {
+        "n_seeds": 2,
+        "n_tokens": 6,
+        "d_model": 4,
+        "n_sequences": 2,
+        "scales": (0.1, 1.0, 4.0),
+        "rates": (0.1, 1.0),
+        "n_steps": 5,
+    },
+    "mixing-gain": {
+        "depth": 6,
+        "n_seeds": 2,
+        "n_tokens": 3,
+        "free_scales": (0.1, 0.5),
+        "scales": (1.0, 4.0),
+        "iterations": (1, 5),
+        "bounds": (0.5, 1.0),
+        "budgets": (0.5, 2.0),
+    },
+    "stream-collapse": {"depth": 3, "n_seeds": 2, "d_model": 8, "n_heads": 2, "n_tokens": 8},
+    "jacobian-at-start": {"n_seeds": 2, "depths": (1, 2)},
 }
+
+
+def small(name, **settings):
+    """The small settings of an experiment, with some of them changed."""
+    return dataclasses.replace(EXPERIMENTS[name].quick, **SMALL[name] | settings)
 
 
 @cache
 def small_run(name, **settings):
     """The result of an experiment under its small settings, with some of them changed."""
-    return run(EXPERIMENTS[name], dataclasses.replace(SMALL[name], **settings))
+    return result_of(EXPERIMENTS[name], small(name, **settings))
 
 
 def changed(result, **columns):
     """The result with some columns overwritten: by a value, or by a function of the row."""
-    rows = [
+    rows = Rows(
         {**row, **{name: x(row) if callable(x) else x for name, x in columns.items()}}
         for row in result.rows
-    ]
+    )
     return dataclasses.replace(result, rows=rows)
 
 
 def verdicts(result, **columns):
     """The verdicts on a result, after some of its columns were overwritten."""
-    claims = EXPERIMENTS[result.name].claims(changed(result, **columns))
-    return [claim.verdict for claim in claims]
+    return [each.verdict for each in judged(EXPERIMENTS[result.name], changed(result, **columns))]
+
+
+def check_boundaries(name, *pairs, settings=None):
+    """Hold each claim's rule at its boundary: numbers just inside, and numbers just outside.
+
+    `pairs` has a pair of lists (passing, failing) for each claim of the experiment, in its order.
+    """
+    claims = EXPERIMENTS[name].claims(settings or EXPERIMENTS[name].quick)
+    assert len(pairs) == len(claims), [claim.says for claim in claims]
+    for claim, (passing, failing) in zip(claims, pairs, strict=True):
+        assert passing, claim.says
+        assert failing, claim.says
+        assert [x for x in passing if not claim.passes(x)] == [], claim.says
+        assert [x for x in failing if claim.passes(x)] == [], claim.says

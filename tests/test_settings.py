@@ -1,0 +1,72 @@
+"""Settings by name: what is asked for, where it applies, and what is refused."""
+
+import dataclasses
+
+import pytest
+from toy_experiment import FULL, QUICK, TOY, Settings
+
+from mgt_np.settings import plans
+
+
+@dataclasses.dataclass(frozen=True)
+class Other(Settings):
+    rules: tuple[str | float, ...] = ("lecun", 0.02)
+    depth: int = 5
+
+
+OTHER = dataclasses.replace(TOY, name="other", quick=Other(), full=Other(depth=9))
+
+
+def settings_of(*changes, chosen=(TOY,), **options):
+    return [settings for _, settings in plans(chosen, changes=changes, **options)]
+
+
+def test_presets_are_as_they_are():
+    assert settings_of() == [QUICK]
+    assert settings_of(full=True, chosen=(TOY, OTHER)) == [FULL, Other(depth=9)]
+
+
+def test_values_are_of_the_presets_kind():
+    (settings,) = settings_of("n_seeds=7", "scales=1,2.5", "nap=0", "log=a=b")
+    assert settings == Settings(n_seeds=7, scales=(1.0, 2.5), nap=0.0, log="a=b")
+    assert [type(scale) for scale in settings.scales] == [float, float]
+    assert type(settings.nap) is float
+    (settings,) = settings_of("rules=lecun,0.5", "n-seeds=3", chosen=(OTHER,))
+    assert (settings.rules, settings.n_seeds) == (("lecun", 0.5), 3)
+
+
+def test_a_setting_applies_where_there_is_one():
+    toy, other = settings_of("depth=3", chosen=(TOY, OTHER), given={"seed": 2, "data": None})
+    assert (toy, other) == (Settings(seed=2), Other(seed=2, depth=3))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("depth=3", "name of a setting"),
+        ("n_seed=3", "did you mean 'n_seeds'"),
+        ("n_seeds", "NAME=VALUE"),
+        ("n_seeds=x", "--set n_seeds: expected a whole number, got 'x'"),
+        ("n_seeds=2.5", "expected a whole number"),
+        ("n_seeds=0", "expected n_seeds of at least 1, got 0"),
+        ("seed=-1", "expected seed of at least 0, got -1"),
+        ("scales=1,x", "expected a number, got 'x'"),
+        ("scales=nan", "expected a number, got 'nan'"),
+        ("scales=", "expected at least one value of scales"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(change, words):
+    with pytest.raises(ValueError, match="expected") as refused:
+        settings_of(change)
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_data_is_refused_where_no_experiment_reads_any():
+    @dataclasses.dataclass(frozen=True)
+    class Bare:
+        seed: int = 0
+
+    bare = dataclasses.replace(TOY, quick=Bare())
+    with pytest.raises(ValueError, match="'data'"):
+        settings_of(chosen=(bare,), given={"data": "wikitext-2"})
