@@ -1,4 +1,4 @@
-"""The command line: `mgt-np reproduce`, `compare`, `reference`, `benchmark` and `info`."""
+"""The command line: `mgt-np reproduce`, `train`, `generate`, `compare`, … and `info`."""
 
 import argparse
 import json
@@ -66,6 +66,7 @@ def _parser():
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     _add_reproducing(commands)
+    _add_training(commands)
 
     benchmark = commands.add_parser(
         "benchmark", help="training step and forward pass beside the peers that are installed"
@@ -129,6 +130,51 @@ def _add_reproducing(commands):
         "--findings", type=Path, metavar="FILE", help="renew the table of findings in this Markdown"
     )
     reproduce.set_defaults(command=_reproduce)
+
+
+def _add_training(commands):
+    train = commands.add_parser("train", help="train a language model, or one that copies")
+    option = train.add_argument
+    option("--rule", dest="residual", metavar="R", help="residual rule; default: mgt")
+    option(
+        "--data",
+        metavar="SOURCE",
+        help="python-docs (default), wikitext-2, known-entropy or copy",
+    )
+    option("--level", choices=("bytes", "words"), help="of texts; default: bytes")
+    for name, field, words in (
+        ("--layers", "n_layers", "blocks; default: 4"),
+        ("--width", "d_model", "features; default: 64"),
+        ("--heads", "n_heads", "default: 4"),
+        ("--steps", "n_steps", "default: 1000"),
+        ("--batch", "batch", "sequences a step; default: 8"),
+        ("--tokens", "n_tokens", "tokens a sequence; default: 64"),
+        ("--seed", "seed", "default: 0"),
+    ):
+        option(name, dest=field, type=int, metavar="N", help=words)
+    option("--lr", type=float, metavar="X", help="peak learning rate; default: 0.003")
+    option(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other setting: --set mgt_alpha=1 --set warmup=200",
+    )
+    option("--out", type=Path, default=Path("trained"), metavar="DIR", help="default: trained/")
+    option("--resume", type=Path, metavar="DIR", help="go on with the run in DIR")
+    option("--array-library", metavar="NAME", help="numpy (default), cupy, torch or jax")
+    option("--device", metavar="D", help="one of the library's devices")
+    option("--dtype", choices=("float32", "float64"), help="default: float32")
+    train.set_defaults(command=_train)
+
+    generate = commands.add_parser("generate", help="text from a trained model")
+    option = generate.add_argument
+    option("folder", type=Path, metavar="DIR", help="what `mgt-np train` wrote")
+    option("--prompt", default="The ", metavar="TEXT", help="default: 'The '")
+    option("--tokens", type=int, default=200, metavar="N", help="default: 200")
+    option("--temperature", type=float, default=0.8, metavar="T", help="0: the likeliest token")
+    option("--seed", type=int, default=0, metavar="N", help="default: 0")
+    generate.set_defaults(command=_generate)
 
 
 def _add_comparing(commands):
@@ -229,6 +275,50 @@ def _chosen(names, known):
     for name in names:
         one_of(known, **{"the experiment": name})
     return dict.fromkeys(names) or known
+
+
+_TRAINED = (
+    *("residual", "data", "level", "n_layers", "d_model", "n_heads", "n_steps", "batch"),
+    *("n_tokens", "seed", "lr", "array_library", "device", "dtype"),
+)
+
+
+def _train(arguments, command):
+    from mgt_np.training.command import train_command
+
+    try:
+        folder, log = train_command(
+            {name: getattr(arguments, name) for name in _TRAINED},
+            arguments.set,
+            out=arguments.out,
+            resume=arguments.resume,
+            progress=sys.stderr is not None and sys.stderr.isatty(),
+        )
+    except KeyboardInterrupt:
+        folder = arguments.resume or arguments.out
+        _complain(f"interrupted; `mgt-np train --resume {folder}` goes on from here")
+        return 130
+    last = log[-1] if log else {"step": 0}
+    words = ", ".join(
+        f"{name.replace('_', ' ')} {value:.4g}" for name, value in last.items() if value == value
+    )
+    _print(words, f"log.csv, layers.csv and checkpoint.npz are in {folder}{os.sep}")
+    return 0
+
+
+def _generate(arguments, command):
+    from mgt_np.training.command import generate_command
+
+    _print(
+        generate_command(
+            arguments.folder,
+            prompt=arguments.prompt,
+            n_tokens=arguments.tokens,
+            temperature=arguments.temperature,
+            seed=arguments.seed,
+        )
+    )
+    return 0
 
 
 def _benchmark(arguments, command):

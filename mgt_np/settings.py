@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import typing
 
 from mgt_np.arrays.checks import one_of
 
@@ -14,53 +15,65 @@ def plans(chosen, *, full=False, given=None, changes=()):
     Raises ValueError where no chosen experiment has one, and for a value of another kind.
     """
     wanted = {name: value for name, value in (given or {}).items() if value is not None}
-    texts = dict(_split(change) for change in changes)
+    texts = texts_of(changes)
     presets = [experiment.full if full else experiment.quick for experiment in chosen]
     known = {each.name for preset in presets for each in dataclasses.fields(preset)}
     for name in (*wanted, *texts):
         one_of(sorted(known), **{"the name of a setting": name})
     return [
-        (experiment, _changed(preset, wanted, texts))
+        (experiment, changed(preset, wanted, texts))
         for experiment, preset in zip(chosen, presets, strict=True)
     ]
 
 
-def _split(change):
-    name, equals, text = change.partition("=")
-    if not equals:
-        raise ValueError(f"--set: expected NAME=VALUE, got {change!r}")
-    return name.strip().replace("-", "_"), text
+def texts_of(changes):
+    """The texts NAME=VALUE as {name: value}; raises ValueError where one is no such text."""
+    found = {}
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if not equals:
+            raise ValueError(f"--set: expected NAME=VALUE, got {change!r}")
+        found[name.strip().replace("-", "_")] = text
+    return found
 
 
-def _changed(preset, wanted, texts):
-    mine = {each.name for each in dataclasses.fields(preset)}
+def changed(preset, wanted, texts):
+    """A preset with values by their names, and with values written as texts.
+
+    Names that it does not have are left out. Raises ValueError for a text that is not of the kind
+    that the setting's annotation asks for.
+    """
+    kinds = {each.name: each.type for each in dataclasses.fields(preset)}
     parsed = {
-        name: _parsed(name, text, getattr(preset, name))
-        for name, text in texts.items()
-        if name in mine
+        name: _parsed(name, text, kinds[name]) for name, text in texts.items() if name in kinds
     }
-    given = {name: value for name, value in wanted.items() if name in mine}
+    given = {name: value for name, value in wanted.items() if name in kinds}
     return dataclasses.replace(preset, **given, **parsed)
 
 
-def _parsed(name, text, like):
-    """A text as a value of the kind that the preset has."""
-    if isinstance(like, tuple):
+def _parsed(name, text, kind):
+    """A text as a value of an annotation's kind: int, str | float, tuple[int, ...]."""
+    if typing.get_origin(kind) is tuple:
         parts = [part.strip() for part in text.split(",") if part.strip()]
-        return tuple(_parsed_part(name, part, like) for part in parts)
-    return _parsed_part(name, text.strip(), (like,))
-
-
-def _parsed_part(name, text, likes):
-    kinds = {type(like) for like in likes}
-    words = {int: "a whole number", float: "a number", str: "a text"}
-    for kind in (int, float, str, type(None)):
-        if kind in kinds:
+        return tuple(_parsed(name, part, typing.get_args(kind)[0]) for part in parts)
+    kinds = typing.get_args(kind) or (kind,)
+    for each, read in _READERS.items():
+        if each in kinds:
             try:
-                value = text if kind is type(None) else kind(text)
-            except ValueError:
+                value = read(text.strip())
+            except (ValueError, KeyError):
                 continue
             if not isinstance(value, float) or math.isfinite(value):
                 return value
-    expected = " or ".join(words[kind] for kind in words if kind in kinds)
+    expected = " or ".join(_WORDS[each] for each in _WORDS if each in kinds)
     raise ValueError(f"--set {name}: expected {expected}, got {text!r}")
+
+
+_READERS = {
+    bool: {"true": True, "false": False, "True": True, "False": False}.__getitem__,
+    type(None): {"none": None, "None": None}.__getitem__,
+    int: int,
+    float: float,
+    str: str,
+}
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}

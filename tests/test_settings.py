@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 from toy_experiment import FULL, QUICK, TOY, Settings
 
-from mgt_np.settings import plans
+from mgt_np import TransformerConfig
+from mgt_np.settings import changed, plans
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,3 +71,25 @@ def test_data_is_refused_where_no_experiment_reads_any():
     bare = dataclasses.replace(TOY, quick=Bare())
     with pytest.raises(ValueError, match="'data'"):
         settings_of(chosen=(bare,), given={"data": "wikitext-2"})
+
+
+def test_a_decoders_settings_are_read_by_their_kinds():
+    sizes = {"vocab_size": 5, "d_model": 4, "n_heads": 2, "n_layers": 1, "d_ff": 8, "max_tokens": 4}
+    config = TransformerConfig(**sizes)
+    texts = {
+        "causal": "false",
+        "layerscale_lam": "0.5",
+        "checkpoint_every": "3",
+        "admin_omega": "O(n)",
+    }
+    new = changed(config, {"n_layers": 2}, texts | {"weight_scale": "0.02", "mgt_alpha": "1"})
+    assert (new.n_layers, new.causal, new.layerscale_lam, new.checkpoint_every) == (
+        2,
+        False,
+        0.5,
+        3,
+    )
+    assert (new.admin_omega, new.mgt_alpha) == ("O(n)", 1.0)
+    assert changed(new, {}, {"admin_omega": "none", "causal": "True"}).admin_omega is None
+    with pytest.raises(ValueError, match="expected true or false, got 'no'"):
+        changed(config, {}, {"causal": "no"})

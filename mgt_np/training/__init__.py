@@ -1,5 +1,9 @@
-"""Training: optimizers, schedules."""
+"""Training: optimizers, schedules, tasks, the loop with its checkpoints, and text from a model."""
 
+from .checkpoints import load_checkpoint, save_checkpoint
+from .generating import generate
+from .loop import TrainingError, TrainingSettings, train
+from .measures import by_layer, loss_of, validation
 from .optimizers import (
     adamw_init,
     adamw_update,
@@ -9,13 +13,26 @@ from .optimizers import (
     sgd_update,
 )
 from .schedules import learning_rate
+from .tasks import Task, bits_per_byte, load_task
 
 __all__ = [
+    "Task",
+    "TrainingError",
+    "TrainingSettings",
     "adamw_init",
     "adamw_update",
+    "bits_per_byte",
+    "by_layer",
     "clip_by_global_norm",
+    "generate",
     "global_norm",
     "learning_rate",
+    "load_checkpoint",
+    "load_task",
+    "loss_of",
+    "save_checkpoint",
     "sgd_init",
     "sgd_update",
+    "train",
+    "validation",
 ]

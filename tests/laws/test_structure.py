@@ -21,7 +21,7 @@ BELOW = {
     "models": {"arrays", "layers"},
     "analysis": {"arrays"},
     "data": {"arrays"},
-    "training": {"arrays", "layers", "models"},
+    "training": {"analysis", "arrays", "data", "layers", "models", "settings"},
     "crosscheck": {"analysis", "arrays", "data", "layers"},
     "benchmark": {"arrays", "layers", "models"},
     "plotting": {"arrays", "analysis"},

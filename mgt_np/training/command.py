@@ -1,0 +1,94 @@
+"""What `mgt-np train` and `mgt-np generate` do."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from mgt_np.arrays import move, place
+from mgt_np.arrays.checks import one_of
+from mgt_np.models import TransformerConfig, init_transformer
+from mgt_np.settings import changed, texts_of
+
+from .checkpoints import load_checkpoint
+from .generating import generate
+from .loop import TrainingSettings, train
+from .tasks import load_task
+
+SIZES = {"residual": "mgt", "n_layers": 4, "d_model": 64, "n_heads": 4, "dtype": "float32"}
+
+
+def train_command(given, changes, *, out, resume=None, progress=False):
+    """Train as the command line asks, and return the folder and the logged rows.
+
+    `given` has values by the names of `TransformerConfig` and `TrainingSettings`, None where
+    nothing was asked for; `changes` are texts NAME=VALUE. With `resume` both come from the
+    checkpoint there.
+    Raises ValueError for a name of neither, for a folder that holds another run, and what `train`
+    raises.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    texts = texts_of(changes)
+    fields = {
+        f.name for kind in (TransformerConfig, TrainingSettings) for f in dataclasses.fields(kind)
+    }
+    for name in texts:
+        one_of(sorted(fields), **{"the name of a setting": name})
+    if resume is not None:
+        config, settings = kept_settings(resume)
+        settings = changed(settings, given, texts)
+        config = changed(config, given, texts)
+        return Path(resume), train(config, settings, folder=resume, resume=True, progress=progress)[
+            1
+        ]
+    if (Path(out) / "checkpoint.npz").exists():
+        raise ValueError(f"{out} holds a run: --resume {out} goes on with it, --out names another")
+    if given.get("data") == "copy":
+        given.setdefault("n_tokens", 63)  # which must be odd
+    settings = changed(TrainingSettings(), given, texts)
+    config = _config(settings, given, texts)
+    return Path(out), train(config, settings, folder=out, progress=progress)[1]
+
+
+def _config(settings, given, texts):
+    """The config of a new run: sizes that the task asks for, where nothing else was asked for."""
+    task = load_task(
+        settings.data, batch=1, n_tokens=settings.n_tokens, level=settings.level, n_valid=1
+    )
+    sizes = SIZES | {"vocab_size": task.vocab_size, "max_tokens": settings.n_tokens}
+    sizes |= {name: value for name, value in given.items() if name in SIZES}
+    config = TransformerConfig(**sizes, d_ff=4 * sizes["d_model"])
+    return changed(config, {}, texts)
+
+
+def kept_settings(folder):
+    """The `TransformerConfig` and `TrainingSettings` of the run in a folder.
+
+    Raises ValueError where its checkpoint is damaged or of something else, OSError where it is not
+    there.
+    """
+    path = Path(folder) / "checkpoint.npz"
+    _, record = load_checkpoint(path)
+    try:
+        return TransformerConfig(**record["config"]), TrainingSettings(**record["settings"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no checkpoint of a training run: {error}") from None
+
+
+def generate_command(folder, *, prompt, n_tokens, temperature, seed):
+    """Return text that the model in a folder goes on with after a prompt.
+
+    Raises ValueError for a model of something else than text, and what `kept_settings` raises.
+    """
+    config, settings = kept_settings(folder)
+    task = load_task(settings.data, batch=1, n_tokens=1, level=settings.level, n_valid=1)
+    if task.tokenizer is None:
+        raise ValueError(f"generate: expected a model of a text, got one of {settings.data}")
+    like = {"params": init_transformer(np.random.default_rng(0), config)}
+    trees, _ = load_checkpoint(Path(folder) / "checkpoint.npz", like)
+    there = place(settings.array_library, settings.device, dtype=config.dtype)
+    tokens = task.tokenizer.encode(prompt)
+    rng = np.random.default_rng(seed)
+    params = move(trees["params"], there)
+    made = generate(params, config, tokens, n_tokens, rng=rng, temperature=temperature)
+    return task.tokenizer.decode(made)
