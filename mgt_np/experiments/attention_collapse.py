@@ -7,19 +7,13 @@ norm ‖·‖₁,∞, of Gaussian tokens under random weights, and of two cluste
 
 import math
 from dataclasses import dataclass
-from itertools import accumulate
+from functools import partial
 
 import numpy as np
 
-from mgt_np import plotting
+from mgt_np import layers, plotting
 from mgt_np.analysis import relative_residual
-from mgt_np.layers import (
-    feed_forward,
-    init_feed_forward,
-    init_multi_head_attention,
-    layer_norm,
-    multi_head_attention,
-)
+from mgt_np.layers import layer_norm
 
 from .claims import Claim
 from .experiment import Where, cells, generator, seeds
@@ -28,18 +22,24 @@ DONG = "Dong et al. 2103.03404"
 SMALL = 1e-6  # relative residual of tokens that we call equal, well above rounding
 LOST = 0.1  # relative residual at the last layer below which a skip did not help
 
+
+def _pre_ln_block(x, attend, mlp, depth):
+    x = x + attend(layer_norm(x))
+    return x + mlp(layer_norm(x))
+
+
 ALONE = "attention"
-VARIANTS = {  # what a layer is made of
-    ALONE: {},
-    "LN(attention)": {"norm": "post"},
-    "MLP(attention) × 1": {"mlp_gain": 1.0},
-    "MLP(attention) × 8": {"mlp_gain": 8.0},
-    "attention + skip": {"skip": True},
-    "LN(attention + skip)": {"skip": True, "norm": "post"},
-    "a pre-LN block": {"skip": True, "norm": "pre", "mlp_gain": 1.0},
-    "attention/√depth + skip": {"skip": True, "scaled": True},
-    "attention, two clusters": {},
-    "LN(attention), two clusters": {"norm": "post"},
+VARIANTS = {  # what a layer makes of x
+    ALONE: lambda x, attend, mlp, depth: attend(x),
+    "LN(attention)": lambda x, attend, mlp, depth: layer_norm(attend(x)),
+    "MLP(attention) × 1": lambda x, attend, mlp, depth: mlp(attend(x)),
+    "MLP(attention) × 8": lambda x, attend, mlp, depth: 8.0 * mlp(attend(x)),
+    "attention + skip": lambda x, attend, mlp, depth: x + attend(x),
+    "LN(attention + skip)": lambda x, attend, mlp, depth: layer_norm(x + attend(x)),
+    "a pre-LN block": _pre_ln_block,
+    "attention/√depth + skip": lambda x, attend, mlp, depth: x + attend(x) / math.sqrt(depth),
+    "attention, two clusters": lambda x, attend, mlp, depth: attend(x),
+    "LN(attention), two clusters": lambda x, attend, mlp, depth: layer_norm(attend(x)),
 }
 MLPS, SKIPS, CLUSTERS = [*VARIANTS][2:4], [*VARIANTS][4:8], [*VARIANTS][8:]
 NORMS = {"weights are random": (ALONE, "LN(attention)"), "weights are chosen": CLUSTERS}
@@ -81,7 +81,7 @@ def claims(settings):
             measure=lambda result: {
                 name: tuple(collapsed_after(result, v) for v in (name, ALONE)) for name in MLPS
             },
-            passes=lambda layers: layers[0] > layers[1],
+            passes=lambda both: both[0] > both[1],
             only_if="a layer is {}",
             form="{:g} layers, {:g} without it",
         ),
@@ -118,13 +118,13 @@ def tasks(settings):
 
 def work(there, variant, seed, depth, n_tokens, d_model, n_heads):
     draw, heads = (_clusters, 1) if variant in CLUSTERS else (_random, n_heads)
-    start, weights = draw(generator(seed), depth, n_tokens, d_model)
-
-    def after_layer(X, layer_weights):
-        attention, mlp = there.move(layer_weights)
-        return _layer(X, attention | {"n_heads": heads}, mlp, depth, **VARIANTS[variant])
-
-    for layer, X in enumerate(accumulate(weights, after_layer, initial=there.move(start))):
+    X, weights = there.move(draw(generator(seed), depth, n_tokens, d_model))
+    states = [X]
+    for attention, mlp in weights:
+        attend = partial(layers.multi_head_attention, **attention, n_heads=heads)
+        X = VARIANTS[variant](X, attend, partial(layers.feed_forward, **mlp), depth)
+        states.append(X)
+    for layer, X in enumerate(states):
         row = {"variant": variant, "seed": seed[-1], "layer": layer}
         yield row | {"relative_residual": float(relative_residual(X))}
 
@@ -132,9 +132,10 @@ def work(there, variant, seed, depth, n_tokens, d_model, n_heads):
 def _random(rng, depth, n_tokens, d_model):
     """Gaussian tokens, and the weights of attention and MLP in each layer."""
     start, weights = rng.standard_normal((n_tokens, d_model)), []
-    for rng_attention, rng_mlp in (rng_layer.spawn(2) for rng_layer in rng.spawn(depth)):
-        attention = init_multi_head_attention(rng_attention, d_model, bias=False)
-        mlp = init_feed_forward(rng_mlp, d_model, 4 * d_model, bias=False)
+    for rng_layer in rng.spawn(depth):
+        rng_attention, rng_mlp = rng_layer.spawn(2)
+        attention = layers.init_multi_head_attention(rng_attention, d_model, bias=False)
+        mlp = layers.init_feed_forward(rng_mlp, d_model, 4 * d_model, bias=False)
         weights.append((attention, mlp))
     return start, weights
 
@@ -148,18 +149,6 @@ def _clusters(rng, depth, n_tokens, d_model):
     return side * u + 0.3 * rng.standard_normal((n_tokens, d_model)), [(attention, {})] * depth
 
 
-def _layer(x, attention, mlp, depth, skip=False, scaled=False, mlp_gain=None, norm=None):
-    sublayers = [lambda x: multi_head_attention(x, **attention)]
-    if mlp_gain:
-        sublayers.append(lambda x: mlp_gain * feed_forward(x, **mlp))
-    for sublayer in sublayers:
-        y = sublayer(layer_norm(x) if norm == "pre" else x)
-        y = y / math.sqrt(depth) if scaled else y
-        y = x + y if skip else y
-        x = layer_norm(y) if norm == "post" else y
-    return x
-
-
 ALT = (
     "Three panels: the tokens' relative residual over layers, logarithmic down to one millionth. "
     "Attention alone falls below it in three layers. Left: a plain skip leaves some thousandths "
@@ -167,25 +156,24 @@ ALT = (
     "MLP delays the fall if it is multiplied by 8. Right: layer norm keeps two clusters apart."
 )
 PANELS = ((ALONE, *SKIPS), (ALONE, *MLPS), (*NORMS["weights are random"], *CLUSTERS))
-STYLES = (
-    {"color": plotting.BLACK, "marker": "o"},
-    {"color": plotting.VERMILLION, "marker": "s", "linestyle": "--"},
-    {"color": plotting.SKY, "marker": "v"},
-    {"color": plotting.BLUE, "marker": "^", "linestyle": "--"},
-    {"color": plotting.ORANGE, "marker": "D"},
-)
+STYLES = {  # the curves of a panel, one after the other
+    "color": [plotting.BLACK, plotting.VERMILLION, plotting.SKY, plotting.BLUE, plotting.ORANGE],
+    "marker": ["o", "s", "v", "^", "D"],
+    "linestyle": ["-", "--", "-", "--", "-"],
+}
 
 
 @plotting.styled
 def plot(result, judged):
     figure, axes = plotting.new_figure(1, 3, size=(17, 7), sharey=True)
     for ax, claim, variants in zip(axes, judged, PANELS, strict=True):
-        for variant, style in zip(variants, STYLES, strict=False):
+        ax.set_prop_cycle(**STYLES)
+        for variant in variants:
             values = np.maximum(residuals(result, variant), 1e-17)  # 0 has no logarithm
             n = int(min(collapsed_after(result, variant) + 1, values.shape[1]))
-            plotting.band(ax, np.arange(n), values[:, :n], log=True, label=variant, **style)
-        ax.set(yscale="log", xlim=(0, None), ylim=(SMALL, 2.0), xlabel="layer")
-        ax.set_title(plotting.wrapped(claim.headline, 46))
+            plotting.band(ax, np.arange(n), values[:, :n], log=True, label=variant)
+        ax.set(title=plotting.wrapped(claim.headline, 46), xlabel="layer", yscale="log")
+        ax.set(xlim=(0, None), ylim=(SMALL, 2.0))
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, fontsize=12)
     axes[0].set_ylabel("difference between the tokens\n‖res(X)‖$_{1,∞}$ / ‖X‖$_{1,∞}$")
     return figure

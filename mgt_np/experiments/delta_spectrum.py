@@ -20,16 +20,13 @@ TOLERANCE = {"float64": 1e-12, "float32": 1e-4}
 
 @dataclass(frozen=True)
 class Settings(Where):
-    """Random operators: how many of each width, β uniform in `beta_range`, in `n_bins` bins.
-
-    The product is of `n_factors` operators of one width, β uniform in [0, 2].
-    """
+    """Random operators: how many of each width, and the range of β. A product has β in [0, 2]."""
 
     seed: int = 0
     widths: tuple[int, ...] = (2, 4, 8, 16, 32, 64, 128, 256)
     counts: tuple[int, ...] = (2500, 2500, 2000, 1500, 800, 400, 200, 100)
     beta_range: tuple[float, float] = (-1.0, 3.0)
-    n_bins: int = 40
+    n_bins: int = 40  # of β: a row for each
     n_factors: int = 200
 
 
@@ -45,7 +42,7 @@ def claims(settings):
             says="The Delta Operator I − βkkᵀ, ‖k‖ = 1, has eigenvalues 1 (d − 1 times) and 1 − β",
             source="DDL 2601.00417, theorem 3.1",
             criterion=f"largest difference from eigvalsh ≤ {tolerance:g}",
-            measure=lambda result: {widths: np.max(result.rows.column("error"))},
+            measure=lambda result: result.rows.by(widths, "error", np.max),
             title="The eigenvalues of A = I − βkkᵀ are 1 and 1 − β",
             beside=lambda result: f"{sum(result.rows.column('operators')):,} random (k, β)",
             readme=True,
@@ -55,7 +52,7 @@ def claims(settings):
             says=f"The WY form equals the product of {settings.n_factors} operators",
             source="Bischof & Van Loan 1987",
             criterion=f"largest difference ≤ {tolerance:g} of the product's largest entry",
-            measure=lambda result: {widths: np.max(result.rows.column("product_error"))},
+            measure=lambda result: result.rows.by(widths, "product_error", np.max),
             **common,
         ),
     ]
@@ -103,21 +100,20 @@ ALT = (
 @plotting.styled
 def plot(result, judged):
     figure, (spectrum, errors) = plotting.new_figure(1, 2, size=(12, 5.6))
-    rows, d = result.rows, result.rows.values("d")
+    settings, rows, d = result.settings, result.rows, max(result.settings.widths)
     first = {"marker": "o", "color": plotting.BLUE}
     second = {"marker": "s", "color": plotting.VERMILLION}
-    ends, widest = np.asarray(result.settings.beta_range), rows.where(d=d[-1])
+    line, widest = {"color": "grey", "lw": 1}, rows.where(d=d)
     beta = widest.column("beta")
     spectrum.plot(beta, widest.column("eigenvalue"), ls="", label="one eigenvalue", **first)
     spectrum.plot(beta, widest.column("next_eigenvalue"), ls="", label="the next", **second)
-    spectrum.plot(ends, 1.0 - ends, color="grey", lw=1, label="1 − β and 1")
-    spectrum.plot(ends, [1.0, 1.0], color="grey", lw=1)
-    spectrum.set(xlabel="β", ylabel=f"two eigenvalues of A, d = {d[-1]}", xlim=ends)
-    worst = [[max(rows.where(d=n).column(c)) for n in d] for c in ("error", "product_error")]
-    widths = [str(n) for n in d]
-    errors.semilogy(widths, worst[0], label="eigenvalues", **first)
-    errors.semilogy(widths, worst[1], "--", label="product, relative", **second)
-    errors.axhline(TOLERANCE[result.settings.dtype], color="grey", lw=1, label="tolerance")
+    spectrum.axline((0.0, 1.0), slope=-1.0, label="1 − β and 1", **line)
+    spectrum.axhline(1.0, **line)
+    spectrum.set(xlabel="β", ylabel=f"two eigenvalues of A, d = {d}", xlim=settings.beta_range)
+    error, product = (rows.by("{d}", name, max) for name in ("error", "product_error"))
+    errors.semilogy(error.keys(), error.values(), label="eigenvalues", **first)
+    errors.semilogy(product.keys(), product.values(), "--", label="product, relative", **second)
+    errors.axhline(TOLERANCE[settings.dtype], label="tolerance", **line)
     errors.set(xlabel="width d", ylabel="largest error")
     for ax, claim in zip((spectrum, errors), judged, strict=True):
         ax.set_title(plotting.wrapped(claim.headline, 55))

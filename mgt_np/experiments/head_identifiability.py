@@ -14,7 +14,7 @@ from matplotlib import colormaps
 from mgt_np import plotting
 from mgt_np.analysis import head_null_space, matrix_rank
 from mgt_np.arrays import array_namespace, grad
-from mgt_np.layers import feed_forward, layer_norm, linear, sigmoid
+from mgt_np.layers import feed_forward, layer_norm, linear, position_gated_projection
 
 from .claims import Claim
 from .experiment import Where, cells, generator, seeds
@@ -40,13 +40,13 @@ FULL = Settings(n_seeds=10, n_tokens=16, d_k=8)
 
 
 def claims(settings):
-    nothing = NOTHING[settings.dtype]
+    nothing, sizes = NOTHING[settings.dtype], "H = {heads}, d_k = {d_k}"
     return [
         Claim(
             says="Of H heads of d_k features, the sum leaves n(H−1)d_k numbers of n tokens open",
             source=f"{PAPER}; W_O known (ours)",
             criterion="just so many dimensions of Z have Z W_O = 0, for every H and seed",
-            measure=worst("miscounted", by="rank {ratio} d_k"),
+            measure=lambda result: result.rows.by("rank {ratio} d_k", "miscounted", np.max),
             passes=lambda dimensions: dimensions == 0,
             only_if="the output matrix W_O has {}",
             form="off by {:.0f}",
@@ -65,7 +65,7 @@ def claims(settings):
             says="A position-gated output projection resolves them",
             source=f"{PAPER}; {OURS}",
             criterion="no dimension open at rank W_O = d_k, for every H and seed",
-            measure=lambda result: gated(result) | tied(result),
+            measure=open_behind_gates,
             passes=lambda dimensions: dimensions == 0,
             only_if="the heads are {}",
             form="up to {:.0f} open",
@@ -74,33 +74,24 @@ def claims(settings):
             says="It costs less than 1.6 % of the output projection's parameters",
             source=f"{PAPER}, of BERT-base: H = 12, d_k = 64; {OURS}",
             criterion="parameters of W_g < 1.6 % of those of W_O",
-            measure=worst("gate_percent", by="H = {heads}, d_k = {d_k}"),
+            measure=lambda result: result.rows.by(sizes, "gate_percent", np.max),
             passes=lambda percent: percent < 1.6,
             form="{:.4g} %",
         ),
     ]
 
 
-def worst(column, by, **where):
-    """A measure: the largest of a column among rows of which the template `by` makes one text."""
-
-    def measure(result):
-        found = {}
-        for row in result.rows.where(**where):
-            found.setdefault(by.format(**row), []).append(row[column])
-        return {text: np.max(values) for text, values in found.items()}
-
-    return measure
-
-
-gated = worst("gated", by="different at every position", ratio=1)
-tied = worst("tied_gated", by="the same at n {n_against_H} H positions", ratio=1)
-
-
 def resolved(result):
     """How many dimensions an MLP tells and the sum does not, and its change along the others."""
     told = max(row["of_sum"] - row["after_mlp"] for row in result.rows)
     return {"every rank of W_O": (told, np.max(result.rows.column("change_after_mlp")))}
+
+
+def open_behind_gates(result):
+    """The most dimensions that position gates leave open, heads that differ or not."""
+    rows = result.rows.where(ratio=1)
+    different = rows.by("different at every position", "gated", np.max)
+    return different | rows.by("the same at n {n_against_H} H positions", "tied_gated", np.max)
 
 
 def tasks(settings):
@@ -130,10 +121,10 @@ def work(there, n_heads, d_k, ratio, n_tokens, seed):
     basis = xp.reshape(head_null_space(W_o, n_heads=n_heads, rtol=nothing), (-1, d))
     moved = Z + xp.matmul(xp.matmul(step, xp.matrix_transpose(basis)), basis)
     O, claimed, open_ = linear(Z, W_o), n_tokens * (n_heads - 1) * d_k, n_tokens * basis.shape[0]
-    maps = xp.expand_dims(xp.repeat(sigmoid(linear(positions, W_g)), d_k, axis=-1), axis=-1) * W_o
     # All derivatives by one gradient: copy j of the tokens is asked for output j alone.
     units = there.move(np.eye(d)[:, None, :])
     jacobians = grad(lambda Z: array_namespace(Z).sum(block(Z) * units))(Z + 0.0 * units)
+    gated = position_gated_projection(units + 0.0 * Z, positions, W_o, W_g)
     yield {
         **labels,
         "n_against_H": "≥" if n_tokens >= n_heads else "<",
@@ -145,8 +136,8 @@ def work(there, n_heads, d_k, ratio, n_tokens, seed):
         "change_after_mlp": change(block(moved), block(Z)),
         "recovery_error": change(linear(O, xp.linalg.pinv(W_o, rtol=nothing)), Z),
         "after_mlp": lost(xp.permute_dims(jacobians, (1, 2, 0))),
-        "gated": lost(maps),
-        "tied_gated": lost(xp.reshape(xp.permute_dims(maps, (1, 0, 2)), (d, -1))),
+        "gated": lost(xp.permute_dims(gated, (1, 0, 2))),
+        "tied_gated": lost(xp.reshape(gated, (d, -1))),
         "gate_percent": 100 * prod(W_g.shape) / prod(W_o.shape),
     }
 
@@ -161,9 +152,9 @@ def _draw(rng, n_heads, d, rank, n_tokens):
 
 
 ALT = (
-    "Two panels. Left: the numbers that the sum of the heads leaves open for each token fall from "
-    "the claimed (H−1)d_k at rank d_k of W_O, on straight lines, to none at full rank. Right, at "
-    "rank d_k: an MLP and position gates leave as many open, but none if all tokens' heads agree."
+    "Left: the numbers that the sum of the heads leaves open for each token fall from the claimed "
+    "(H−1)d_k at rank d_k of W_O, on straight lines, to none at full rank. Right, at rank d_k: an "
+    "MLP and position gates leave as many open, but none if all tokens' heads agree."
 )
 WAYS = {
     "of_sum": "the sum of the heads",
@@ -176,21 +167,21 @@ WAYS = {
 @plotting.styled
 def plot(result, judged):
     figure, (ranks, ways) = plotting.new_figure(1, 2, size=(15, 6))
-    d_k, heads, n = result.settings.d_k, result.settings.heads, result.settings.n_tokens
+    n, heads, places = result.settings.n_tokens, result.settings.heads, np.arange(len(WAYS))
     for i, H in enumerate(heads):
         colour = colormaps["viridis"](0.85 * i / max(1, len(heads) - 1))
         style = {"color": colour, "marker": "osD^vP"[i % 6], "ms": 9, "label": f"H = {H}"}
-        rows = result.rows.where(heads=H, d_k=d_k)
-        ratios, shared = rows.values("ratio"), rows.where(ratio=1)
-        open_ = [np.mean(rows.where(ratio=k).column("of_sum")) / n for k in ratios]
-        ranks.plot(1, shared[0]["claimed"] / n, "ko", ms=18, mfc="none", label="claimed" * (i == 0))
-        ranks.plot(ratios, open_, **style)
-        open_ = [np.mean(shared.column(way)) / (1 if "tied" in way else n) for way in WAYS]
-        ways.plot(open_, np.arange(len(WAYS)) + 0.15 * i, ls="none", **style)
+        rows = result.rows.where(heads=H, d_k=result.settings.d_k)
+        ranks.plot(1, rows[0]["claimed"] / n, "ko", ms=18, mfc="none", label="claimed" * (i == 0))
+        ranks.plot(
+            rows.values("ratio"), rows.grid("of_sum", "ratio", "seed").mean(axis=1) / n, **style
+        )
+        open_ = [np.mean(rows.where(ratio=1).column(way)) for way in WAYS]
+        ways.plot(np.divide(open_, (n, n, n, 1)), places + 0.15 * i, ls="none", **style)
     ranks.set_title(plotting.wrapped(judged[0].headline, 60))
     ways.set_title(f"{judged[1].headline}\n{plotting.wrapped(judged[2].headline, 60)}")
     ranks.set(xlabel="rank of W$_O$ / d$_k$", ylabel="numbers left open for each token")
     ways.set(xlabel="numbers left open for each token, at rank W$_O$ = d$_k$", ylim=(3.7, -0.4))
-    ways.set_yticks(range(len(WAYS)), WAYS.values())
+    ways.set_yticks(places, WAYS.values())
     ranks.legend()
     return figure

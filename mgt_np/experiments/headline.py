@@ -4,15 +4,11 @@ The README's picture: MGT (2601.01014) and two standard transformers, untrained,
 weights at LeCun's scale.
 """
 
-from dataclasses import dataclass
-from functools import partial
-
 from mgt_np import plotting
 from mgt_np.models import TransformerConfig
 
-from .claims import Claim
-from .experiment import Where, cells, seeds
-from .states import COLLAPSED, DEPTH, KEPT, falls, measured, ranks, states_of_text, stays
+from .experiment import cells, seeds
+from .states import COLLAPSED, DEPTH, KEPT, OfText, falls, measured, on_ranks, states_of_text, stays
 
 SMALL = {"mgt_b_beta": TransformerConfig.mgt_b_beta, "mgt_alpha": TransformerConfig.mgt_alpha}
 LARGE = {"mgt_b_beta": 0.5, "mgt_alpha": 1.0}
@@ -24,43 +20,26 @@ DECODERS = {
     "MGT (our defaults)": ({"residual": "mgt", **SMALL}, {"color": plotting.BLUE, "lw": 3}),
 }
 
-
-@dataclass(frozen=True)
-class Settings(Where):
-    """The depth, and the sizes of the decoders."""
-
-    seed: int = 0
-    n_seeds: int = 3
-    depth: int = DEPTH
-    data: str = "python-docs"
-    d_model: int = 64
-    n_heads: int = 4
-    n_tokens: int = 64
-    n_windows: int = 1
-
-
-QUICK = Settings()
-FULL = Settings(depth=200, n_seeds=5, n_windows=4)
+QUICK = OfText()
+FULL = OfText(depth=200, n_seeds=5, n_windows=4)
 
 
 def claims(settings):
-    at, beta = f"at depth {min(DEPTH, settings.depth)}", "b_β = {mgt_b_beta:g}, α = {mgt_alpha:g}"
-    large, small = f"large ({beta.format(**LARGE)})", f"small ({beta.format(**SMALL)})"
+    at, beta = f"at depth {min(DEPTH, settings.depth)}", "(b_β = {mgt_b_beta:g}, α = {mgt_alpha:g})"
     steep, post, pre, ours = ({"decoder": decoder} for decoder in DECODERS)
-    norms = partial(ranks, tried={"post-LN": post, "pre-LN": pre})
-    betas = partial(ranks, tried={small: ours, large: steep})
+    norms = {"post-LN": post, "pre-LN": pre}
+    betas = {f"small {beta.format(**SMALL)}": ours, f"large {beta.format(**LARGE)}": steep}
     falling = f"A standard transformer's effective rank falls below {COLLAPSED} {at}"
     kept = f"MGT keeps effective rank above {KEPT} {at}"
     return [
-        Claim(says=falling, measure=norms, only_if="it is {}", readme=True, **falls(settings)),
-        Claim(says=kept, measure=betas, only_if="β is {}", readme=True, **stays(settings)),
+        on_ranks(norms, says=falling, only_if="it is {}", readme=True, **falls(settings)),
+        on_ranks(betas, says=kept, only_if="β is {}", readme=True, **stays(settings)),
     ]
 
 
 def tasks(settings):
-    options = {decoder: options for decoder, (options, _) in DECODERS.items()}
     tried = cells(settings, decoder=tuple(DECODERS), seed=seeds(settings))
-    return [cell | options[cell["decoder"]] for cell in tried]
+    return [cell | DECODERS[cell["decoder"]][0] for cell in tried]
 
 
 def work(there, decoder, seed, **options):

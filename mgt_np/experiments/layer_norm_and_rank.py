@@ -16,7 +16,7 @@ from mgt_np.layers import layer_norm, rms_norm
 from .claims import Claim
 from .experiment import Where, cells, generator, seeds
 
-PAPER = "2604.23681, abstract"
+PAPER, OURS = "2604.23681, abstract", "gain without zeros (ours)"
 BARE, WHOLE, RMS = "layer norm", "layer norm, gain and bias", "RMS norm"
 RANKS = {
     "affine": "affine rank",
@@ -46,13 +46,12 @@ FULL = Settings(n_seeds=500)
 
 def claims(settings):
     draws = f"{settings.n_seeds} draws of each set"
-    return [*_of_exact_ranks(draws), _of_collapse(draws)]
-
-
-def _of_exact_ranks(draws):
-    kept = {"passes": lambda ranks: ranks[0] == ranks[1]}
-    kept["criterion"] = f"rank changes in none of {draws} (shown: the largest change)"
-    of_sets = {**kept, "form": "{} → {}", "only_if": "the tokens are {}"}
+    kept = {
+        "criterion": f"rank changes in none of {draws} (shown: the largest change)",
+        "passes": lambda ranks: ranks[0] == ranks[1],
+        "only_if": "the tokens are {}",
+        "form": "{} → {}",
+    }
     return [
         Claim(
             says="Layer norm keeps the affine rank of the tokens exactly",
@@ -60,30 +59,30 @@ def _of_exact_ranks(draws):
             measure=lambda result: changes(result, "affine", (BARE, WHOLE)),
             title="Layer norm keeps affine rank",
             readme=True,
-            **of_sets,
+            **kept,
         ),
         Claim(
             says="Layer norm with zero bias keeps the matrix rank of the tokens",
             source=PAPER,
             measure=lambda result: changes(result, "plain", (BARE,), where_1_is),
-            form="{} → {} (distance from the span {:.1g})",
             title="Without bias, matrix rank stays",
             beside=lambda result: f"In the span: distance ≤ {IN_SPAN:g}",
-            **kept,
+            **kept | {"only_if": "{}", "form": "{} → {} (distance from the span {:.1g})"},
         ),
         Claim(
             says="Layer norm without its bias has the matrix rank of the centred features",
-            source="D X(I − 11ᵀ/d) diag(gain), gain without zeros (ours)",
+            source=f"D X(I − 11ᵀ/d) diag(gain), {OURS}",
             measure=lambda result: changes(result, "centred", (BARE, WHOLE)),
             title="Without bias, the rank of the centred features stays",
-            **of_sets,
+            **kept,
         ),
         Claim(
             says="RMS norm keeps the matrix rank of the tokens",
-            source="D X diag(gain), gain without zeros (ours)",
+            source=f"D X diag(gain), {OURS}",
             measure=lambda result: changes(result, "plain", (RMS,)),
-            **of_sets,
+            **kept,
         ),
+        _of_collapse(draws),
     ]
 
 
@@ -114,17 +113,15 @@ def where_1_is(row):
     return f"(1, …, 1) is {'not ' * (row['distance_of_1'] > IN_SPAN)}in the tokens' span"
 
 
-def ranks_by_draw(result, rank):
-    """A rank of each set, draw by draw, before layer norm and after it."""
-    rows = result.rows.where(map=BARE)
-    return [rows.grid(f"{rank}_{when}", "tokens", "seed") for when in ("before", "after")]
-
-
 def ratios(result, rank):
     """The rank after over before, 1 where 0 stays 0: means of the least and the largest set."""
-    before, after = ranks_by_draw(result, rank)
-    means = np.where(before == after, 1.0, after / np.maximum(before, 1e-9)).mean(axis=1)
-    return means.min(), means.max()
+
+    def ratio(row):
+        before, after = row[f"{rank}_before"], row[f"{rank}_after"]
+        return 1.0 if before == after else after / max(before, 1e-9)
+
+    means = result.rows.where(map=BARE).by("{tokens}", ratio, np.mean).values()
+    return min(means), max(means)
 
 
 def _flat(rng, N, d, rank):
@@ -176,12 +173,9 @@ def work(there, seed, n_tokens, d):
 
 
 def _ranks(X, rtol):
-    return {
-        "affine": int(matrix_rank(X, center="tokens", rtol=rtol)),
-        "plain": int(matrix_rank(X, rtol=rtol)),
-        "centred": int(matrix_rank(X, center="features", rtol=rtol)),
-        "effective": float(effective_rank(X)),
-    }
+    centers = {"affine": "tokens", "plain": None, "centred": "features"}
+    found = {rank: int(matrix_rank(X, center=c, rtol=rtol)) for rank, c in centers.items()}
+    return found | {"effective": float(effective_rank(X))}
 
 
 ALT = (
@@ -193,9 +187,10 @@ ALT = (
 @plotting.styled
 def plot(result, judged):
     figure, axes = plotting.new_figure(1, 4, size=(15, 6.2), sharey=True)
-    places, d = range(len(SETS)), result.settings.d
+    places, d, rows = range(len(SETS)), result.settings.d, result.rows.where(map=BARE)
     for ax, rank, number in zip(axes, RANKS, (0, 1, 2, 4), strict=True):
-        before, after = (each.mean(axis=1) for each in ranks_by_draw(result, rank))
+        before = [*rows.by("{tokens}", f"{rank}_before", np.mean).values()]
+        after = [*rows.by("{tokens}", f"{rank}_after", np.mean).values()]
         ax.hlines(places, before, after, color=plotting.ORANGE, lw=5)
         ax.plot(before, places, "o", ms=13, mfc="none", mew=2, color=plotting.BLACK, label="tokens")
         ax.plot(after, places, "o", ms=6, color=plotting.BLUE, label="after layer norm")

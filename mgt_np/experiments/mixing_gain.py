@@ -32,12 +32,7 @@ PAPER, CIRCULANT = "mHC 2512.24880", "circulant-hyper-connections (Zwick)"
 PAPER_DEPTH, PAPER_HC, PAPER_MHC = 60, 3000.0, 1.6  # sub-layers of 30 blocks; peaks of the gain
 LAYERS = (1, 2, 4, 8, 12, 16, 20, 30, 40, 60, 80, 100, 130, 160, 200, 300, 400, 600, 800)
 ROUNDING = {"float64": 1e-10, "float32": 1e-3}
-COEFFICIENTS = {
-    "hc": "I + {scale:g} G",
-    "mhc": "{identity:g} I + {scale:g} G",
-    "bounded": "±{scale:g}",
-    "leaky": "β = {scale:g}",
-}
+FREE, LOGITS = "I + {scale:g} G", "{identity:g} I + {scale:g} G"
 APART = 0.1  # fraction of the streams' differences above which we call them preserved
 
 
@@ -64,12 +59,14 @@ FULL = Settings(depth=1000, n_seeds=5, n_tokens=128, scales=(0.25, 0.5, 1.0, 2.0
 
 def claims(settings):
     depth, tolerance = min(PAPER_DEPTH, settings.depth), ROUNDING[settings.dtype]
+    rows = over("mhc", "rows", "row_error", np.max)
+    columns = over("mhc", lambda row: f"columns after {iterations(row)}", "column_error", np.max)
     return [
         Claim(
             says=f"The composite gain of free mixing explodes: 3000 after {depth} sub-layers",
             source=f"{PAPER}, of a trained HC",
             criterion=f"largest row or column sum, mean over tokens, > {PAPER_HC:g} in every seed",
-            measure=lambda result: per(result, kind, np.min, gain, rule="hc", layer=depth),
+            measure=over("hc", FREE, gain, np.min, layer=depth),
             passes=lambda gain: gain > PAPER_HC,
             only_if="the coefficients are {}",
         ),
@@ -77,7 +74,7 @@ def claims(settings):
             says=f"mHC's mixing of streams over {depth} sub-layers has a gain below 1.6",
             source=f"{PAPER}, of a trained model",
             criterion=f"largest row or column sum, mean over tokens, < {PAPER_MHC:g} in all draws",
-            measure=lambda result: per(result, iterations, np.max, gain, rule="mhc", layer=depth),
+            measure=over("mhc", iterations, gain, np.max, layer=depth),
             passes=lambda gain: gain < PAPER_MHC,
             only_if="Sinkhorn makes {}",
             readme=True,
@@ -86,31 +83,34 @@ def claims(settings):
             says="Products of doubly stochastic matrices have row and column sums of one",
             source=f"{PAPER}, eq. 6",
             criterion=f"|sum − 1| ≤ {short(tolerance)}; Sinkhorn normalises the rows last",
-            measure=sum_errors,
+            measure=lambda result: rows(result) | columns(result),
             passes=lambda error: error <= tolerance,
             only_if="one sums {}",
         ),
+        *_claims_of_singular_values(settings, depth, tolerance),
+    ]
+
+
+def _claims_of_singular_values(settings, depth, tolerance):
+    L, B, most = settings.depth, max(settings.bounds), max(settings.iterations)
+
+    def near_one(row):
+        near = "within" if row["factor_error"] <= tolerance else "not within"
+        return f"its column sums are {near} {short(tolerance)} of one"
+
+    return [
         Claim(
             says="‖H_res‖₂ ≤ 1",
             source=f"{PAPER}, eq. 6",
             criterion=f"‖H_res‖₂ − 1 ≤ {short(tolerance)}",
-            measure=norm_excesses,
+            measure=over("mhc", near_one, "norm_excess", np.max),
             passes=lambda excess: excess <= tolerance,
         ),
-        *_claims_of_streams(settings, depth, tolerance),
-    ]
-
-
-def _claims_of_streams(settings, depth, tolerance):
-    L, B, most = settings.depth, max(settings.bounds), max(settings.iterations)
-    return [
         Claim(
             says="mHC preserves the streams as an identity would",
             source=f"{PAPER}: it restores the identity mapping",
             criterion=f"after {depth} sub-layers σ₂ of the product > {APART:g} ({most} iterations)",
-            measure=lambda result: per(
-                result, kind, np.mean, "second", rule="mhc", layer=depth, n_iters=most
-            ),
+            measure=over("mhc", LOGITS, "second", np.mean, layer=depth, n_iters=most),
             passes=lambda share: share > APART,
             only_if="its logits are {}",
         ),
@@ -118,7 +118,7 @@ def _claims_of_streams(settings, depth, tolerance):
             says="For logits ±B mHC's products approach 11ᵀ/n at least as fast as (1 − e^−4B)^L",
             source=CIRCULANT,
             criterion=f"‖product − 11ᵀ/n‖₂ − (1 − e^−4B)^L ≤ {short(tolerance)}; L ≤ {L}, B ≤ {B}",
-            measure=lambda result: per(result, iterations, np.max, beyond_rate, rule="bounded"),
+            measure=over("bounded", iterations, beyond_rate, np.max),
             passes=lambda beyond: beyond <= tolerance,
             only_if="Sinkhorn makes {}",
         ),
@@ -126,23 +126,15 @@ def _claims_of_streams(settings, depth, tolerance):
             says="Leaky mixing by γ = β/2L keeps σ_min ≥ exp(−β − β²/L) at any depth L",
             source=CIRCULANT,
             criterion=f"σ_min of a product of {L} matrices over that ≥ 1",
-            measure=lambda result: per(result, kind, np.min, over_floor, rule="leaky", layer=L),
+            measure=over("leaky", "β = {scale:g}", over_floor, np.min, layer=L),
             passes=lambda ratio: ratio >= 1.0,
         ),
     ]
 
 
-def per(result, condition, extreme, number, **selected):
-    """An extreme, or the mean, of a number or column of the selected rows, by their condition."""
-    found = {}
-    for row in result.rows.where(**selected):
-        value = row[number] if isinstance(number, str) else number(row)
-        found.setdefault(condition(row), []).append(value)
-    return {each: float(extreme(numbers)) for each, numbers in found.items()}
-
-
-def kind(row):
-    return COEFFICIENTS[row["rule"]].format(**row)
+def over(rule, condition, number, reduce, **selected):
+    """A measure of the rows of one rule: the arguments are those of `Rows.by`, and of `where`."""
+    return lambda result: result.rows.where(rule=rule, **selected).by(condition, number, reduce)
 
 
 def iterations(row):
@@ -159,24 +151,6 @@ def beyond_rate(row):
 
 def over_floor(row):
     return row["least"] * math.exp(row["scale"] + row["scale"] ** 2 / row["layer"])
-
-
-def sum_errors(result):
-    """The largest error of mHC's row sums, and of its column sums by iterations."""
-    columns = per(result, iterations, np.max, "column_error", rule="mhc")
-    rows = per(result, lambda row: "rows", np.max, "row_error", rule="mhc")
-    return rows | {f"columns after {n}": error for n, error in columns.items()}
-
-
-def norm_excesses(result):
-    """The largest ‖H_res‖₂ − 1 of matrices whose columns sum to one, and of the others."""
-    tolerance = ROUNDING[result.settings.dtype]
-
-    def condition(row):
-        near = "within" if row["factor_error"] <= tolerance else "not within"
-        return f"its column sums are {near} {short(tolerance)} of one"
-
-    return per(result, condition, np.max, "norm_excess", rule="mhc")
 
 
 def tasks(settings):
@@ -237,21 +211,21 @@ ALT = (
     "Left: the gain of free mixing grows exponentially with depth, mHC's stays near one. Right: σ₂ "
     "of mHC's product falls to rounding, slowly only where its logits are large on the diagonal."
 )
-DASHES = ("-", "--", ":", "-.")
+DASHES = "-", "--", ":", "-."
 
 
 @plotting.styled
 def plot(result, judged):
     figure, (growth, left) = plotting.new_figure(1, 2, size=(15, 7.4))
     mhc = result.rows.where(rule="mhc")
-    _curves(growth, result.rows.where(rule="hc"), "backward", "HC, {}")
     largest = mhc.where(scale=mhc[-1]["scale"], identity=mhc[0]["identity"])
+    _curves(growth, result.rows.where(rule="hc"), "backward", f"HC, {FREE}")
     for n, dashes in zip(mhc.values("n_iters"), DASHES, strict=False):
-        rows, style = largest.where(n_iters=n), {"ls": dashes, "color": plotting.VERMILLION}
-        _curve(growth, rows, "backward", label=f"mHC, {iterations(rows[0])}", **style)
+        rows, style = largest.where(n_iters=n), {"color": plotting.VERMILLION, "marker": ""}
+        _curves(growth, rows, "backward", f"mHC, {iterations(rows[0])}", ls=dashes, **style)
     for c, dashes in zip(mhc.values("identity"), DASHES, strict=False):
         rows = mhc.where(identity=c, n_iters=mhc[-1]["n_iters"])
-        _curves(left, rows, "second", "logits {}", ls=dashes)
+        _curves(left, rows, "second", f"logits {LOGITS}", ls=dashes)
     growth.text(PAPER_DEPTH, PAPER_HC, "★ trained HC", weight="bold", va="center", clip_on=True)
     growth.set(ylabel="composite gain: largest column sum", ylim=(0.5, 1e8))
     left.set(ylabel="σ₂ of the product: what is left\nof the streams' differences", ylim=(1e-12, 2))
@@ -263,13 +237,10 @@ def plot(result, judged):
 
 
 def _curves(ax, rows, column, label, **style):
-    scales = rows.values("scale")
-    colours = colormaps["viridis"](np.linspace(0.0, 0.85, len(scales)))
-    for scale, colour, marker in zip(scales, colours, "osD^v<", strict=False):
-        some, each = rows.where(scale=scale), {"color": tuple(colour), "marker": marker}
-        _curve(ax, some, column, label=label.format(kind(some[0])), **style, **each)
-
-
-def _curve(ax, rows, column, **style):
-    values = np.maximum(rows.grid(column, "seed", "layer"), 1e-17)  # σ₂ can be zero
-    plotting.band(ax, rows.values("layer"), values, log=True, **style)
+    """A curve over depth for each scale."""
+    colours = colormaps["viridis"](np.linspace(0.0, 0.85, len(rows.values("scale"))))
+    for scale, colour, marker in zip(rows.values("scale"), colours, "osD^v<", strict=False):
+        some = rows.where(scale=scale)
+        sizes = np.maximum(some.grid(column, "seed", "layer"), 1e-17)  # σ₂ can be zero
+        each = {"color": tuple(colour), "marker": marker, "label": label.format(**some[0])}
+        plotting.band(ax, some.values("layer"), sizes, log=True, **each | style)

@@ -1,10 +1,8 @@
 """Is the rank of attention with skips that of its short paths?
 
 Dong et al. (2103.03404) write attention layers with skips as a sum over paths, each through one
-head in some of them. Gaussian tokens, random weights; the norm is their ‖·‖₁,∞.
+head in some of them. Gaussian tokens, random weights of LeCun's scale; the norm is their ‖·‖₁,∞.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,23 +11,11 @@ from mgt_np.analysis import head_maps, path_length_terms, relative_residual
 from mgt_np.layers import attention_weights, init_multi_head_attention
 
 from .claims import Claim
-from .experiment import Where, cells, generator, seeds
+from .experiment import cells, generator, seeds
+from .states import Layers
 
-
-@dataclass(frozen=True)
-class Settings(Where):
-    """Number and sizes of the layers; the weights have LeCun's scale."""
-
-    seed: int = 0
-    n_seeds: int = 3
-    depth: int = 24
-    n_tokens: int = 64
-    d_model: int = 64
-    n_heads: int = 4
-
-
-QUICK = Settings()
-FULL = Settings(n_seeds=10, depth=100, n_tokens=128)
+QUICK = Layers(depth=24)
+FULL = Layers(depth=100, n_seeds=10, n_tokens=128)
 
 
 def claims(settings):

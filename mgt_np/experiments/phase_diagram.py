@@ -16,8 +16,6 @@ from .claims import Claim, extent, short
 from .experiment import Where, cells
 from .states import COLLAPSED, DEPTH, KEPT, MGT, mean_cosine, measured, states_of_text
 
-PHASES = "keep", "lose", "collapse", "explode"
-MEASURED = ("effective_rank", "growth")
 EXPLOSION = 1e3  # growth of the state's norm over the stack that we call an explosion
 
 
@@ -42,10 +40,10 @@ FULL = Settings(depth=200, n_windows=4, alphas=(1.0, 0.3, 0.1, 0.0))
 
 
 def claims(settings):
-    kept = f"keeps effective rank > {KEPT} at depth {settings.depth}"
     return [
         Claim(
-            says=f"MGT with α = {alpha:g} {kept}, whatever β",
+            says=f"MGT with α = {alpha:g} keeps effective rank > {KEPT} "
+            f"at depth {settings.depth}, whatever β",
             source=MGT,
             criterion=f"lowest rank over the weight scales > {KEPT}, growth < {EXPLOSION:g}",
             measure=partial(worst, alpha=alpha),
@@ -62,9 +60,9 @@ def claims(settings):
 def worst(result, alpha):
     """For each b_β the lowest rank and the fastest growth over the weight scales."""
     rows = result.rows.where(alpha=alpha)
-    ranks, growths = (rows.grid(name, "b_beta", "weight_scale") for name in MEASURED)
-    pairs = zip(rows.values("b_beta"), ranks.min(1).tolist(), growths.max(1).tolist(), strict=True)
-    return {f"{b_beta:g}": (rank, growth) for b_beta, rank, growth in pairs}
+    lowest = rows.by("{b_beta:g}", "effective_rank", np.min)
+    fastest = rows.by("{b_beta:g}", "growth", np.max)
+    return {b_beta: (lowest[b_beta], fastest[b_beta]) for b_beta in lowest}
 
 
 def phase(rank, growth):
@@ -77,8 +75,9 @@ def phase(rank, growth):
 def counts(result, alpha):
     """What became of the cells, and what collapsed states have left of their embeddings."""
     rows = result.rows.where(alpha=alpha)
-    found = [phase(*(row[name] for name in MEASURED)) for row in rows]
-    listed = ", ".join(f"{found.count(name)} {name}" for name in PHASES)
+    found = [phase(row["effective_rank"], row["growth"]) for row in rows]
+    phases = ("keep", "lose", "collapse", "explode")
+    listed = ", ".join(f"{found.count(name)} {name}" for name in phases)
     left = [row["cosine_to_embedding"] for row in rows if row["effective_rank"] < COLLAPSED]
     cosine = extent(left, "{:.2f}") if left else "none"
     return f"{len(rows)} cells: {listed}; cosine with the embedding if collapsed: {cosine}"
@@ -115,21 +114,23 @@ def plot(result, judged):
     figure, axes = plotting.new_figure(1, len(judged), size=size, squeeze=False, sharey=True)
     highest = np.nanmax(result.rows.column("effective_rank"))
     for ax, alpha, claim in zip(axes[0], result.settings.alphas, judged, strict=True):
-        image = _draw(ax, result.rows.where(alpha=alpha), highest)
+        image = _map(ax, result.rows.where(alpha=alpha), highest)
+        of_cells = counts(result, alpha).replace("; ", "\n")
+        ax.set_xlabel(f"standard deviation of the weights\n{of_cells}")
         ax.set_title(plotting.wrapped(claim.headline, 46))
-        words = "standard deviation of the weights", *counts(result, alpha).split("; ")
-        ax.set_xlabel("\n".join(words))
     axes[0, 0].set_ylabel("b$_β$   (β = tanh b$_β$)")
     figure.colorbar(image, ax=axes, label="effective rank / min(N, d); grey: growth of the norm")
     return figure
 
 
-def _draw(ax, rows, highest):
-    ranks, growths = (rows.grid(name, "b_beta", "weight_scale") for name in MEASURED)
-    shown = np.where(growths < EXPLOSION, ranks, np.nan)
+def _map(ax, rows, highest):
+    """The ranks of the cells, in colour and figures, or growth where a state exploded."""
+    growth = rows.grid("growth", "b_beta", "weight_scale")
+    ranks = rows.grid("effective_rank", "b_beta", "weight_scale")
+    shown = np.where(growth < EXPLOSION, ranks, np.nan)
     image = ax.imshow(shown, vmin=0, vmax=highest, cmap="cividis", aspect="auto", origin="lower")
     for (y, x), rank in np.ndenumerate(shown):
-        text = f"× {short(growths[y, x])}" if np.isnan(rank) else f"{rank:.2f}"
+        text = f"× {short(growth[y, x])}" if np.isnan(rank) else f"{rank:.2f}"
         colour = "white" if rank < highest / 2 else plotting.BLACK
         ax.text(x, y, text, ha="center", va="center", color=colour)
     ax.set_facecolor("0.9")

@@ -5,7 +5,6 @@ falls below 0.1; it reports no measurement. Measured here: untrained decoders on
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -13,28 +12,20 @@ from mgt_np import plotting
 from mgt_np.models import RESIDUAL_RULES, TransformerConfig
 from mgt_np.models.rules.layerscale import initial_lam
 
-from .claims import Claim, short
-from .experiment import Where, cells, seeds
-from .states import COLLAPSED, DEPTH, KEPT, falls, measured, ranks, states_of_text, stays
+from .claims import short
+from .experiment import cells, seeds
+from .states import COLLAPSED, DEPTH, KEPT, OfText, falls, measured, on_ranks, states_of_text, stays
 
 OURS = "With b_β = {0.mgt_b_beta}, α = {0.mgt_alpha}, embeddings of scale {0.embedding_scale:g}"
 NOCI = "Noci et al. 2206.03126, at initialisation; the 0.5 is MGT's"
 
 
 @dataclass(frozen=True)
-class Settings(Where):
-    """The rules, the scales of the weights, the depth, and the sizes of the decoders."""
+class Settings(OfText):
+    """Beside the decoders' size and text their rules, and the scales of their weights."""
 
-    seed: int = 0
-    n_seeds: int = 3
-    depth: int = DEPTH
-    data: str = "python-docs"
     rules: tuple[str, ...] = tuple(RESIDUAL_RULES)
     weight_scales: tuple[str | float, ...] = ("lecun", 0.02)
-    d_model: int = 64
-    n_heads: int = 4
-    n_tokens: int = 64
-    n_windows: int = 1
 
 
 QUICK = Settings()
@@ -43,33 +34,37 @@ FULL = Settings(depth=200, n_seeds=5, n_windows=4)
 
 def claims(settings):
     at = f"at depth {min(DEPTH, settings.depth)}"
+    kept, noci = stays(settings), {"source": NOCI}
+    ours = {"beside": lambda _: OURS.format(TransformerConfig)}
+    predicted = {
+        "post_ln": {"says": f"Post-LN's effective rank is < {COLLAPSED} {at}", **falls(settings)},
+        "mgt": {"says": f"MGT's effective rank is > {KEPT} {at}", **kept | ours},
+        "scaled_residual": {"says": f"Branches of 1/√L keep the rank > {KEPT} {at}", **kept | noci},
+    }
+    found = [
+        on_ranks(scales(settings, rule), only_if="the weight scale is {}", **claim)
+        for rule, claim in predicted.items()
+        if rule in settings.rules
+    ]
     near = near_identity(settings)
-    noci = stays(settings) | {"source": NOCI}
-    ours = stays(settings) | {"beside": lambda _: OURS.format(TransformerConfig)}
-    still = Claim(
+    still = on_ranks(
+        near,
         says=f"An untrained rule that keeps its rank {at} does something against collapse",
         source="our reading of MGT's protocol",
         criterion=f"rank ≤ {KEPT} with some seed under a rule that hardly moves the state",
-        measure=partial(ranks, tried=near),
         passes=lambda rank: rank[0] <= KEPT,
         only_if="the rule that hardly moves the state is {}",
-        form="{:.3f} … {:.3f}",
         readme=True,
     )
-    found = {
-        "post_ln": {"says": f"Post-LN's effective rank is < {COLLAPSED} {at}", **falls(settings)},
-        "mgt": {"says": f"MGT's effective rank is > {KEPT} {at}", **ours},
-        "scaled_residual": {"says": f"Branches of 1/√L keep the rank > {KEPT} {at}", **noci},
+    return [*found, still] if near else found
+
+
+def scales(settings, rule):
+    """The conditions, for `ranks`, that are a rule's weight scales."""
+    return {
+        str(scale).replace("lecun", "LeCun"): {"rule": rule, "weight_scale": scale}
+        for scale in settings.weight_scales
     }
-    of_rules = {rule: claim for rule, claim in found.items() if rule in settings.rules}
-    by_scale = [Claim(**claim, **_by_scale(settings, rule)) for rule, claim in of_rules.items()]
-    return [*by_scale, still] if near else by_scale
-
-
-def _by_scale(settings, rule):
-    scales = {str(scale).replace("lecun", "LeCun"): scale for scale in settings.weight_scales}
-    tried = {name: {"rule": rule, "weight_scale": scale} for name, scale in scales.items()}
-    return {"measure": partial(ranks, tried=tried), "only_if": "the weight scale is {}"}
 
 
 def near_identity(settings):
@@ -102,25 +97,12 @@ ALT = (
     "at two weight scales. At LeCun's it falls to zero without a skip and with post-LN, to a third "
     "with pre-LN; with MGT, DeepNorm, ReZero and others it stays."
 )
-NAMES = {
-    "none": "no skip",
-    "post_ln": "post-LN",
-    "pre_ln": "pre-LN",
-    "mgt": "MGT",
-    "mgt_mhc_only": "MGT, gate only",
-    "mgt_ddl_only": "MGT, β and α only",
-    "deepnorm": "DeepNorm",
-    "branchnorm": "BranchNorm",
-    "admin": "Admin",
-    "sub_ln": "Sub-LN",
-    "scaled_residual": "branches of 1/√L",
-    "layerscale": "LayerScale",
-    "rezero": "ReZero",
-    "ddl": "Deep Delta",
-    "ddl_expanded": "expanded Deep Delta",
-    "hc": "hyper-connections",
-    "mhc": "mHC",
-}
+NAMES = {"none": "no skip", "post_ln": "post-LN", "pre_ln": "pre-LN", "sub_ln": "Sub-LN"}
+NAMES |= {"deepnorm": "DeepNorm", "branchnorm": "BranchNorm", "admin": "Admin"}
+NAMES |= {"scaled_residual": "branches of 1/√L", "layerscale": "LayerScale", "rezero": "ReZero"}
+NAMES |= {"ddl": "Deep Delta", "ddl_expanded": "expanded Deep Delta"}
+NAMES |= {"hc": "hyper-connections", "mhc": "mHC"}
+NAMES |= {"mgt": "MGT", "mgt_mhc_only": "MGT, gate only", "mgt_ddl_only": "MGT, β and α only"}
 PREDICTED = {"post_ln": (COLLAPSED, "predicted below"), "mgt": (KEPT, "predicted above")}
 # The first line is wide and pale: it is seen where the second is the same.
 LINES = {"color": plotting.SKY, "lw": 5}, {"color": plotting.BLACK, "lw": 1.8, "ls": "--"}
@@ -142,8 +124,8 @@ def plot(result, judged):
         ax.axis("off")
     ax.legend(*axes[0, 0].get_legend_handles_labels(), loc="center")
     depth = result.settings.depth
-    axes[0, 0].set(xlim=(0, depth), ylim=(0, None))
-    axes[0, 0].set(xticks=(0, depth // 2, depth), yticks=(0, COLLAPSED, KEPT, 0.8))
+    axes[0, 0].set(xlim=(0, depth), xticks=(0, depth // 2, depth))
+    axes[0, 0].set(ylim=(0, None), yticks=(0, COLLAPSED, KEPT, 0.8))
     figure.supxlabel("layer", fontsize=14)
     figure.supylabel("effective rank / min(N, d)", fontsize=14)
     for claim in judged[-1:]:

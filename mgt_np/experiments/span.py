@@ -117,15 +117,9 @@ def _of_tokens(settings):
     ]
 
 
-def extreme(pick, column, by=lambda row: row["value_maps"], **where):
+def extreme(pick, column, by="{value_maps}", **where):
     """A measure: the `pick`, np.max or np.min, of a column in the rows that `by` names alike."""
-
-    def measure(result):
-        rows = result.rows.where(**where)
-        names = dict.fromkeys(by(row) for row in rows)
-        return {name: pick([row[column] for row in rows if by(row) == name]) for name in names}
-
-    return measure
+    return lambda result: result.rows.where(**where).by(by, column, pick)
 
 
 def layers(row):
@@ -178,10 +172,10 @@ def _layer(rng, d, n_heads, value_maps):
 
 
 ALT = (
-    "Three panels over the number of layers. Left: outside the span of the embeddings is nothing "
-    "of the state with value maps I/H, nearly all with random ones. Middle: with an MLP half of it "
-    "is outside the span of x_j W_path, until these span all dimensions. Right: the tokens' "
-    "relative residual falls to rounding error within five layers without a skip, else slowly."
+    "Over the layers. Left: nothing of the state is outside the span of the embeddings with value "
+    "maps I/H, nearly all with random ones. Middle: with an MLP half of it is outside the span of "
+    "x_j W_path, until these span all dimensions. Right: the tokens' relative residual falls to "
+    "rounding error within five layers without a skip, else slowly."
 )
 STYLES = {
     (SKIP, IDENTITY): {"color": plotting.ORANGE, "marker": "o", "linestyle": "-"},
@@ -194,32 +188,30 @@ STYLES = {
 @plotting.styled
 def plot(result, judged):
     figure, axes = plotting.new_figure(1, 3, size=(16.5, 6.4))
-    depth, d, rows = result.settings.depth, result.settings.d, result.rows
-    few, kinds, eps = min(8, depth), list(STYLES), np.finfo(result.settings.dtype).eps
-    outside = "part of the state outside\nthe span of "
-    _draw(axes[0], rows, "outside_embeddings", few, kinds[:2], outside + "the embeddings x$_j$")
-    _draw(axes[1], rows, "outside_paths", few, kinds[1:3], outside + "x$_j$W$_{path}$")
-    _draw(axes[2], rows, "relative_residual", depth, kinds, "residual (0: all tokens equal)", eps)
-    for ax, claim in zip(axes, (judged[0], judged[3], judged[6]), strict=True):
+    depth, d, eps = result.settings.depth, result.settings.d, np.finfo(result.settings.dtype).eps
+    few, kinds, outside = min(8, depth), list(STYLES), "part of the state outside\nthe span of "
+    panels = (
+        (judged[0], "outside_embeddings", few, kinds[:2], outside + "the embeddings x$_j$"),
+        (judged[3], "outside_paths", few, kinds[1:3], outside + "x$_j$W$_{path}$"),
+        (judged[6], "relative_residual", depth, kinds, "residual (0: all tokens equal)"),
+    )
+    for ax, (claim, column, last, shown, label) in zip(axes, panels, strict=True):
+        for stack, maps in shown:
+            rows = result.rows.where(stack=stack, value_maps=maps)
+            values = np.maximum(rows.grid(column, "seed", "layer")[:, :last], eps)
+            style = STYLES[stack, maps] | {"markevery": max(1, last // 8), "markersize": 9}
+            style["label"] = f"{stack}, value maps {maps}"
+            plotting.band(ax, range(1, last + 1), values, log=ax is axes[2], **style)
         ax.set_title(plotting.wrapped(claim.headline, 50))
-    whole = rows.where(stack=MLP, value_maps=RANDOM, path_dimensions=d).column("layer")
+        ax.set(xlabel="number of layers", ylabel=label)
+    whole = result.rows.where(stack=MLP, value_maps=RANDOM, path_dimensions=d).column("layer")
     if whole and min(whole) < few:
         axes[1].axvspan(min(whole), few, color="0.9", lw=0)
         axes[1].text(few - 0.2, 0.2, f"x$_j$W$_{{path}}$ span\nall {d} dimensions", ha="right")
     axes[2].set(yscale="log", ylim=(eps / 60, None))
     axes[2].axhspan(eps / 60, 8 * eps, color="0.9", lw=0)
     axes[2].text(depth, eps / 8, "only rounding error is left", ha="right", va="center")
-    lines = axes[2].get_legend_handles_labels()
     title = "value maps: W$_V$W$_O$ of each of the H heads; shaded: range over seeds"
+    lines = axes[2].get_legend_handles_labels()
     figure.legend(*lines, loc="outside lower center", ncols=2, title=title)
     return figure
-
-
-def _draw(ax, rows, column, depth, kinds, label, least=0.0):
-    """A curve of at least `least` for each kind of stack, its seeds' extent shaded."""
-    for stack, maps in kinds:
-        values = rows.where(stack=stack, value_maps=maps).grid(column, "seed", "layer")[:, :depth]
-        style = STYLES[stack, maps] | {"markevery": max(1, depth // 8), "markersize": 9}
-        at, name = np.arange(1, depth + 1), f"{stack}, value maps {maps}"
-        plotting.band(ax, at, np.maximum(values, least), log=least > 0.0, label=name, **style)
-    ax.set(xlabel="number of layers", ylabel=label)

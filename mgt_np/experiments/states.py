@@ -1,6 +1,7 @@
 """Hidden states of real text in an untrained decoder: what the rank experiments measure."""
 
-import functools
+from dataclasses import dataclass
+from functools import cache, partial
 
 import numpy as np
 
@@ -9,47 +10,47 @@ from mgt_np.arrays import array_namespace
 from mgt_np.data import load_corpus, windows
 from mgt_np.models import TransformerConfig, hidden_states, init_transformer, profile_admin
 
-from .experiment import generator
+from .claims import Claim
+from .experiment import Where, generator
 
 MGT = "MGT 2601.01014, a prediction, as reported"
 # What it predicts: a standard transformer's rank below the one, its own above the other.
 COLLAPSED, KEPT, DEPTH = 0.1, 0.5, 100
 
 
-@functools.cache
-def _tokens(data):
-    return load_corpus(data).tokens
+@dataclass(frozen=True)
+class Layers(Where):
+    """The number and sizes of a network's layers."""
+
+    seed: int = 0
+    n_seeds: int = 3
+    depth: int = DEPTH
+    n_tokens: int = 64
+    d_model: int = 64
+    n_heads: int = 4
 
 
-def decoder_of_text(
-    *,
-    data,
-    seed,
-    n_windows,
-    n_tokens,
-    d_model,
-    n_heads,
-    depth,
-    dtype="float64",
-    **options,
-):
+@dataclass(frozen=True)
+class OfText(Layers):
+    """The size of the decoders, and the text that they read."""
+
+    data: str = "python-docs"
+    n_windows: int = 1
+
+
+corpus = cache(load_corpus)
+
+
+def decoder_of_text(*, data, seed, n_windows, n_tokens, d_model, depth, **options):
     """Return the config and parameters of an untrained decoder, and bytes of real text for it.
 
     The seed fixes the windows and, rule by rule, the same embeddings and sub-layers. What a rule
     sets by looking at data before training (Admin's ω), it has set by these bytes. NumPy arrays.
     """
     rng_text, rng_weights = generator(seed).spawn(2)
-    config = TransformerConfig(
-        vocab_size=256,
-        d_model=d_model,
-        n_heads=n_heads,
-        n_layers=depth,
-        d_ff=4 * d_model,
-        max_tokens=n_tokens,
-        dtype=dtype,
-        **options,
-    )
-    text = windows(_tokens(data), n_tokens, batch=n_windows, rng=rng_text)[:, :-1]
+    sizes = {"d_model": d_model, "d_ff": 4 * d_model, "n_layers": depth, "max_tokens": n_tokens}
+    config = TransformerConfig(vocab_size=256, **sizes, **options)
+    text = windows(corpus(data).tokens, n_tokens, batch=n_windows, rng=rng_text)[:, :-1]
     params = init_transformer(rng_weights, config)
     if config.residual == "admin" and config.admin_omega is None:
         params = profile_admin(params, text, config)
@@ -101,28 +102,22 @@ def ranks(result, tried):
     overflowed, both are NaN.
     """
     rows = result.rows.where(layer=min(DEPTH, result.settings.depth))
-    found = {
-        condition: rows.where(**wanted).column("effective_rank")
-        for condition, wanted in tried.items()
-    }
+    found = {name: rows.where(**wanted).column("effective_rank") for name, wanted in tried.items()}
     return {name: (float(np.min(each)), float(np.max(each))) for name, each in found.items()}
 
 
+def on_ranks(tried, **claim):
+    """Return a claim on the `ranks` of what is tried."""
+    return Claim(measure=partial(ranks, tried=tried), form="{:.3f} … {:.3f}", **claim)
+
+
 def falls(settings):
-    """Return MGT's prediction for a standard transformer: a claim's rule on a pair of `ranks`."""
-    return {
-        "source": MGT,
-        "criterion": f"rank / min(N, d) < {COLLAPSED} with each of {settings.n_seeds} seeds",
-        "passes": lambda rank: rank[1] < COLLAPSED,
-        "form": "{:.3f} … {:.3f}",
-    }
+    """Return MGT's prediction for a standard transformer, a part of a claim `on_ranks`."""
+    criterion = f"rank / min(N, d) < {COLLAPSED} with each of {settings.n_seeds} seeds"
+    return {"source": MGT, "criterion": criterion, "passes": lambda rank: rank[1] < COLLAPSED}
 
 
 def stays(settings):
-    """Return MGT's prediction for itself: a claim's rule on a pair of `ranks`."""
-    return {
-        "source": MGT,
-        "criterion": f"rank / min(N, d) > {KEPT} with each of {settings.n_seeds} seeds",
-        "passes": lambda rank: rank[0] > KEPT,
-        "form": "{:.3f} … {:.3f}",
-    }
+    """Return MGT's prediction for itself, a part of a claim `on_ranks`."""
+    criterion = f"rank / min(N, d) > {KEPT} with each of {settings.n_seeds} seeds"
+    return {"source": MGT, "criterion": criterion, "passes": lambda rank: rank[0] > KEPT}

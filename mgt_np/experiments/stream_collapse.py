@@ -9,7 +9,7 @@ of the start, 0.01, or 0.3, where random coefficients have the gain of a trained
 Unequal streams are the embedding plus a vector each, of the size of a token's.
 """
 
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -20,30 +20,15 @@ from mgt_np.models import RESIDUAL_RULES
 from mgt_np.models.decoder import connections, embed
 
 from .claims import Claim, extent
-from .experiment import Where, cells, generator, seeds
-from .states import decoder_of_text
+from .experiment import cells, generator, seeds
+from .states import OfText, decoder_of_text
 
 HC, MHC = ("HC at 0.01", "HC at 0.3"), ("mHC from I", "mHC from 11ᵀ/n")
 COPIES, UNEQUAL = "equal copies", "unequal streams"
 EQUAL, APART = 0.99, 0.9  # cosines at which streams still count as copies, and as different
 
-
-@dataclass(frozen=True)
-class Settings(Where):
-    """The size of the decoders, and the text that they read."""
-
-    seed: int = 0
-    n_seeds: int = 3
-    data: str = "python-docs"
-    n_windows: int = 2
-    depth: int = 12
-    n_tokens: int = 32
-    d_model: int = 64
-    n_heads: int = 4
-
-
-QUICK = Settings()
-FULL = Settings(n_seeds=5, depth=48, n_tokens=64, d_model=128)
+QUICK = OfText(depth=12, n_tokens=32, n_windows=2)
+FULL = OfText(n_seeds=5, depth=48, d_model=128, n_windows=2)
 
 
 def claims(settings):
@@ -84,8 +69,7 @@ def claims(settings):
 def at_the_end(result, column, start, extreme):
     """An extreme over the seeds of a column after the last sub-layer, for each model."""
     rows = result.rows.where(start=start, layer=2 * result.settings.depth)
-    grid = rows.grid(column, "model", "seed")
-    return {model: float(extreme(x)) for model, x in zip(rows.values("model"), grid, strict=True)}
+    return rows.by("{model}", column, extreme)
 
 
 def ranks(result):
@@ -102,7 +86,9 @@ def work(there, model, start, seed, **sizes):
     rule = "hc" if model in HC else "mhc"
     options = {"residual": rule, "mhc_start": "transformers" if model == MHC[1] else "identity"}
     config, params, text = decoder_of_text(seed=seed, dtype=there.dtype, **sizes, **options)
+    coefficients = partial(mhc_coefficients, convention=config.mhc_convention)
     if model in HC:
+        coefficients = hyper_connection_coefficients
         _draw(generator(seed, 2), params, step=float(model.rpartition(" ")[2]))
     offsets = generator(seed, 3).standard_normal((config.n_streams, config.d_model))
     offsets *= config.embedding_scale if start == UNEQUAL else 0.0
@@ -114,7 +100,8 @@ def work(there, model, start, seed, **sizes):
     yield {**labels, "layer": 0, **measured(there.xp, X, product)}
     sublayers = [each for block in params["blocks"] for each in connections(block, config)]
     for layer, (_, sublayer, residual) in enumerate(sublayers, 1):
-        product = there.xp.matmul(mixing(X, residual, config), product)
+        _, _, H_res, *_ = coefficients(X, residual["connection"])
+        product = there.xp.matmul(H_res, product)
         X = RESIDUAL_RULES[rule].update(X, sublayer, residual, config)
         yield {**labels, "layer": layer, **measured(there.xp, X, product)}
 
@@ -127,13 +114,6 @@ def _draw(rng, params, step):
             for W in (connection[name] for name in ("W_m", "W_beta", "W_r")):
                 W[...] = rng.standard_normal(W.shape) / np.sqrt(len(W))
             connection["s_alpha"][...] = connection["s_beta"][...] = step
-
-
-def mixing(X, residual, config):
-    """Return H_res (..., n, n) of a sub-layer for the streams X."""
-    if config.residual == "hc":
-        return hyper_connection_coefficients(X, residual["connection"])[2]
-    return mhc_coefficients(X, residual["connection"], convention=config.mhc_convention)[2]
 
 
 def measured(xp, X, product):

@@ -9,11 +9,14 @@ depth without skips.
 
 import math
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
+from matplotlib.ticker import LogLocator
 
 from mgt_np import plotting
 from mgt_np.analysis import stable_rank
+from mgt_np.arrays import magnitude
 from mgt_np.layers import attention_weights, gap_free_attention_weights, rms_norm
 
 from .claims import Claim
@@ -58,7 +61,7 @@ def claims(settings):
             says="One attention layer collapses the tokens as the context grows",
             source=PAPER,
             criterion=f"stable rank of the covariance < 1.5 at T = {T}",
-            measure=lambda result: {kind: rank(result, kind) for kind in KINDS},
+            measure=lambda result: {kind: one_layer(result, kind)[-1] for kind in KINDS},
             passes=lambda rank: rank < 1.5,
             form="{:.2f}",
         ),
@@ -66,7 +69,7 @@ def claims(settings):
             says="A − 𝟏𝟏ᵀ/T keeps the rank of one layer as the context grows",
             source=PAPER,
             criterion=f"stable rank of the covariance > 2 × that with A at T = {T}",
-            measure=lambda result: {k: rank(result, k, REMEDY) / rank(result, k) for k in KINDS},
+            measure=lambda result: {kind: gain(result, kind) for kind in KINDS},
             passes=lambda ratio: ratio > 2.0,
             form="× {:.2f}",
             title=f"{LABELS[REMEDY]} keeps the rank of one layer",
@@ -75,7 +78,7 @@ def claims(settings):
             says="A − 𝟏𝟏ᵀ/T keeps the rank of many layers without skips",
             source="our question to the remedy of 2410.07799",
             criterion=f"stable rank of the states (0 for X = 0) > 1.5 at layer {settings.depth}",
-            measure=lambda result: {norm: many_layers(result, REMEDY, norm)[-1] for norm in NORMS},
+            measure=lambda result: {norm: many_layers(result, norm, REMEDY)[-1] for norm in NORMS},
             passes=lambda rank: rank > 1.5,
             only_if="each layer has {}",
             form="{:.2f}",
@@ -84,26 +87,26 @@ def claims(settings):
     ]
 
 
-def one_layer(result, column, kind, remedy=PLAIN):
-    """The values of one layer, context by context."""
+def one_layer(result, kind, remedy=PLAIN, column="covariance_stable_rank"):
+    """What one layer leaves, context by context, the largest last."""
     return result.rows.where(study=ONE, kind=kind, remedy=remedy).grid(column, "tokens")
+
+
+def gain(result, kind):
+    """The rank after one layer with the remedy over that without it, at the largest context."""
+    return one_layer(result, kind, REMEDY)[-1] / one_layer(result, kind)[-1]
+
+
+def many_layers(result, norm, remedy):
+    """The states' stable ranks, layer by layer."""
+    return result.rows.where(study=MANY, norm=norm, remedy=remedy).grid("stable_rank", "layer")
 
 
 def slope(result, kind):
     """The slope of log σ₂ over log T in the upper half of the contexts."""
-    T, second = (np.log(one_layer(result, name, kind)) for name in ("tokens", "second"))
+    T, second = np.log(result.settings.contexts), np.log(one_layer(result, kind, column="second"))
     half = len(T) // 2
     return float(np.polyfit(T[half:], second[half:], 1)[0])
-
-
-def rank(result, kind, remedy=PLAIN):
-    """The covariance's stable rank after one layer of the last, largest context."""
-    return one_layer(result, "covariance_stable_rank", kind, remedy)[-1]
-
-
-def many_layers(result, remedy, norm):
-    """The states' stable ranks, layer by layer."""
-    return result.rows.where(study=MANY, remedy=remedy, norm=norm).grid("stable_rank", "layer")
 
 
 def tasks(settings):
@@ -115,6 +118,7 @@ def tasks(settings):
 
 
 def work(there, study, kind, tokens, remedy, norm, depth, seed, total, fixed_width, depth_tokens):
+    labels = {"study": study, "kind": kind, "tokens": tokens, "remedy": remedy, "norm": norm}
     xp, rng = there.xp, generator(seed, tokens)
     width, draws = tokens if kind == GROWING else fixed_width, max(1, total // tokens)
     # Any orthogonal tokens are these, seen from other axes: the weights' law is the same in all.
@@ -128,21 +132,19 @@ def work(there, study, kind, tokens, remedy, norm, depth, seed, total, fixed_wid
         X = xp.matmul(A, xp.matmul(X, W_v))
         X = rms_norm(X) if norm == RMS_NORM else X
         sigma = xp.linalg.svdvals(A)
-        values = {
+        found = {
             "first": sigma[..., 0],
             "second": sigma[..., 1],
             "stable_rank": stable_rank(X),
             "covariance_stable_rank": stable_rank(_covariance(xp, X)),
         }
-        labels = {"study": study, "kind": kind, "tokens": tokens, "remedy": remedy, "norm": norm}
-        means = {name: float(xp.mean(value)) for name, value in values.items()}
-        yield {**labels, "layer": layer, **means}
+        means = {name: float(xp.mean(numbers)) for name, numbers in found.items()}
+        yield labels | {"layer": layer} | means
 
 
 def _covariance(xp, X):
     """XᵀX or XXᵀ, the smaller of the two, of X relative to its largest entry: rank alone counts."""
-    largest = xp.max(xp.max(xp.abs(X), axis=-1, keepdims=True), axis=-2, keepdims=True)
-    X = X / xp.where(largest == 0.0, 1.0, largest)
+    X = X / magnitude(X, axis=(-2, -1))
     Xt = xp.matrix_transpose(X)
     return xp.matmul(Xt, X) if X.shape[-1] < X.shape[-2] else xp.matmul(X, Xt)
 
@@ -165,51 +167,36 @@ STYLES = {
 @plotting.styled
 def plot(result, judged):
     figure, axes = plotting.new_figure(1, 3, size=(16.5, 5.6))
+    gap, one, many = axes
+    T = np.asarray(result.settings.contexts)
+    gap.plot(T, one_layer(result, GROWING, column="first"), "v:", color="grey", label="σ₁")
+    for kind in KINDS:
+        second = one_layer(result, kind, column="second")
+        gap.plot(T, second, label=f"σ₂, {kind}", **STYLES[kind])
+    gap.plot(T, 3.0 / np.sqrt(T), color="grey", lw=1, label="3/√T")
+    gap.set_ylabel("singular value of A = softmax(QK$^⊤$/√d)")
+    _draw_ranks(one, result, T, one_layer, KINDS)
+    one.set_ylabel("stable rank of the covariance after one layer")
+    _draw_ranks(many, result, 1 + np.arange(result.settings.depth), many_layers, NORMS)
+    many.set(xlabel="layer", ylabel="stable rank of the states")
     for ax, claim in zip(axes, (judged[0], *judged[2:]), strict=True):
-        ax.set_title(plotting.wrapped(claim.headline, 72))
-    _draw_gap(axes[0], result)
-    _draw_ranks(axes[1], result)
-    _draw_layers(axes[2], result)
+        ax.set(title=plotting.wrapped(claim.headline, 72), yscale="log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.minorticks_off()
+        ax.legend()
+    for ax in (gap, one):
+        ax.set_xscale("log", base=2)
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.set_xlabel("tokens T")
     return figure
 
 
-def _draw_gap(ax, result):
-    T = np.asarray(result.settings.contexts)
-    ax.plot(T, one_layer(result, "first", GROWING), "v:", color="grey", label="σ₁")
-    for kind in KINDS:
-        ax.plot(T, one_layer(result, "second", kind), label=f"σ₂, {kind}", **STYLES[kind])
-    last = one_layer(result, "second", GROWING)[-1]
-    ax.plot(T, last * np.sqrt(T[-1] / T), color="grey", lw=1, label="slope −1/2")
-    _log_axes(ax, T, (0.1, 0.2, 0.5, 1.0), "singular value of A = softmax(QK$^⊤$/√d)")
-    ax.legend(loc="lower left")
-
-
-def _draw_ranks(ax, result):
-    T = result.settings.contexts
-    for kind in KINDS:
-        for remedy, dash in DASHES.items():
-            ranks = one_layer(result, "covariance_stable_rank", kind, remedy)
-            ax.plot(T, ranks, dash, label=f"{LABELS[remedy]}, {kind}", **STYLES[kind])
-    _log_axes(ax, T, (1, 2, 5, 10, 20, 50), "stable rank of the covariance after one layer")
-    ax.legend(loc="upper left")
-
-
-def _draw_layers(ax, result):
-    for norm in NORMS:
-        for remedy, dash in DASHES.items():
-            ranks = many_layers(result, remedy, norm)
-            zero = "" if ranks.all() else f" (0 from layer {np.argmin(ranks) + 1})"
-            label = f"{LABELS[remedy]}, {norm}{zero}"
-            ranks = np.where(ranks > 0.0, ranks, np.nan)
-            ax.plot(1 + np.arange(len(ranks)), ranks, dash, label=label, **STYLES[norm])
-    ax.set(yscale="log", xlabel="layer", ylabel="stable rank of the states")
-    ax.set_yticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
-    ax.minorticks_off()
-    ax.legend(loc="upper right")
-
-
-def _log_axes(ax, T, ticks, label):
-    ax.set(xscale="log", yscale="log", xlabel="tokens T", ylabel=label)
-    ax.set_xticks(T, [str(t) for t in T])
-    ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    ax.minorticks_off()
+def _draw_ranks(ax, result, x, ranks_of, names):
+    """The curves with A and with A − 𝟏𝟏ᵀ/T. A rank of zero, of X = 0, has no logarithm."""
+    for name, remedy in product(names, REMEDIES):
+        ranks = ranks_of(result, name, remedy)
+        zero = "" if ranks.all() else f" (0 from layer {np.argmin(ranks) + 1})"
+        label = f"{LABELS[remedy]}, {name}{zero}"
+        ranks = np.where(ranks > 0.0, ranks, np.nan)
+        ax.plot(x, ranks, DASHES[remedy], label=label, **STYLES[name])

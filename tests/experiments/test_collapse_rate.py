@@ -14,7 +14,7 @@ from mgt_np import (
     token_residual,
 )
 from mgt_np.experiments import EXPERIMENTS, collapse_rate, judged
-from mgt_np.experiments.collapse_rate import CAUSAL, NONE, exponent, gaussian, tightness, useful
+from mgt_np.experiments.collapse_rate import CAUSAL, NONE, beyond, exponent, ratio
 from mgt_np.experiments.experiment import generator
 
 NAME = "collapse-rate"
@@ -60,8 +60,8 @@ def test_the_bound_is_of_use_with_gamma_one_alone():
         result, bound=lambda row: 0.5 * row["before"] ** 3 / gaussian_of(result, row) ** 2
     )
     assert judged(EXPERIMENTS[NAME], near)[3].verdict == "holds only if γ = 1"
-    assert useful(near) == pytest.approx(math.sqrt(2.0) * gaussian(result), rel=1e-9)
-    assert useful(near, 2.0) == pytest.approx(gaussian(result), rel=1e-9)
+    assert beyond(near) == pytest.approx([math.sqrt(0.5)] * 2, rel=1e-9)
+    assert beyond(near, 2.0) == pytest.approx([1.0, 1.0], rel=1e-9)
 
 
 def test_every_seed_and_every_start_counts():
@@ -72,7 +72,7 @@ def test_every_seed_and_every_start_counts():
         return lambda row: (value if hit.items() <= row.items() else otherwise)(row)
 
     above = at(1, -3, lambda row: 2.0 * row["bound"], lambda row: 0.1 * row["bound"])
-    assert tightness(changed(result, after=above)) == pytest.approx(2.0)
+    assert ratio(changed(result, after=above), "after", "bound").max() == pytest.approx(2.0)
     assert verdicts(result, after=above)[2] == "holds only if γ = 2.83"
     for seed in (0, 1):
         grows = {"after": lambda row, s=seed: (1.1 if row["seed"] == s else 0.5) * row["before"]}

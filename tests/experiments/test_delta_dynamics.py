@@ -205,7 +205,7 @@ def test_other_widths_are_run_at_one_and_never_twice():
 
 @pytest.mark.parametrize("fault", ["answers", "decay", "gradient"])
 def test_a_form_that_is_wrong_is_seen(monkeypatch, fault):
-    right = delta_dynamics.delta_rule
+    right = delta_dynamics.layers.delta_rule
 
     def wrong(q, k, v, beta, log_alpha, *, form, chunk_size):
         if form == "chunked" and fault == "decay":
@@ -219,18 +219,18 @@ def test_a_form_that_is_wrong_is_seen(monkeypatch, fault):
         return delta_dynamics._difference_of_forms(THERE, [0], 1.0, 20)
 
     assert difference() < 1e-13
-    monkeypatch.setattr(delta_dynamics, "delta_rule", wrong)
+    monkeypatch.setattr(delta_dynamics.layers, "delta_rule", wrong)
     assert difference() > 1e-7
 
 
 def test_the_forms_are_compared_on_gated_sequences(monkeypatch):
-    right, seen = delta_dynamics.delta_rule, []
+    right, seen = delta_dynamics.layers.delta_rule, []
 
     def watched(q, k, v, beta, log_alpha, **options):
         seen.append([np.asarray(held(x)) for x in (k, beta, log_alpha)])
         return right(q, k, v, beta, log_alpha, **options)
 
-    monkeypatch.setattr(delta_dynamics, "delta_rule", watched)
+    monkeypatch.setattr(delta_dynamics.layers, "delta_rule", watched)
     for beta_init, low, high in ((0.02, 0.0, 0.52), (1.0, 0.5, 1.5), (1.98, 1.48, 2.0)):
         seen.clear()
         delta_dynamics._difference_of_forms(THERE, [0], beta_init, 100)

@@ -156,9 +156,9 @@ def test_every_error_by_hand(rng):
 
 def test_descent_fits_a_gate_to_axes():
     """What a gate can do by its bias alone, the same features at every token."""
-    errors = tangency.errors
-    result = small_run("tangency", n_steps=60)
-    assert errors(result, OWN)[2] < 0.5 * errors(result, START)[2]
+    result, space = small_run("tangency", n_steps=60), SPACES[AXES]
+    own, start = (tangency.errors(result, gate)[space] for gate in (OWN, START))
+    assert own < 0.5 * start
 
 
 def test_another_seed_shares_no_draw():

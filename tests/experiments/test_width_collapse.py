@@ -94,7 +94,7 @@ def test_ranks_of_one_layer_are_those_of_the_largest_context():
         return {4: 1.0, 8: 100.0, 16: 9.0}[row["tokens"]] * (3.0 if row["remedy"] == REMEDY else 1)
 
     result = changed(small_run(NAME), covariance_stable_rank=rank)
-    assert width_collapse.rank(result, GROWING) == 9.0
+    assert width_collapse.one_layer(result, GROWING)[-1] == 9.0
     assert judged(EXPERIMENTS[NAME], result)[2].measured == f"{GROWING}: × 3.00; {FIXED}: × 3.00"
     assert "T = 16" in judged(EXPERIMENTS[NAME], result)[1].criterion
 
