@@ -7,9 +7,11 @@ import shlex
 import shutil
 import sys
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import SimpleNamespace
 
 from mgt_np.arrays.checks import one_of
 from mgt_np.arrays.libraries import INSTALL, devices_of, namespace_named, place
@@ -27,7 +29,8 @@ def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(argv)
     try:
-        return arguments.command(arguments, shlex.join(["mgt-np", *argv]))
+        words = [word for word in argv if word != "--redraw"]  # which makes no other result
+        return arguments.command(arguments, shlex.join(["mgt-np", *words]))
     except BrokenPipeError:
         return 141
     except (ValueError, TypeError, OSError) as error:
@@ -61,9 +64,12 @@ def _cores():
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog="mgt-np", description="The Manifold-Geometric Transformer and its relatives."
+        prog="mgt-np",
+        description="The Manifold-Geometric Transformer and its relatives.",
+        allow_abbrev=False,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = SimpleNamespace(add_parser=partial(subparsers.add_parser, allow_abbrev=False))
 
     _add_reproducing(commands)
     _add_training(commands)
@@ -215,22 +221,27 @@ def _reproduce(arguments, command):
         return 0
     if arguments.jobs < 1:
         raise ValueError(f"expected --jobs to be at least 1, got {arguments.jobs}")
-    if arguments.scheduler and find_spec("distributed") is None:
+    if arguments.scheduler is not None and find_spec("distributed") is None:
         raise ValueError("--scheduler needs Dask: pip install 'mgt-np[distributed]'")
     plans = _plans(arguments, [known[name] for name in _chosen(arguments.names, known)])
+    if arguments.findings:
+        if arguments.names:
+            raise ValueError("--findings: expected no names, since its table is of all experiments")
+        experiments.write_findings(arguments.findings)  # it can be done, or the run need not begin
+    if not arguments.redraw:
+        for folder in (arguments.runs, arguments.out):
+            folder.mkdir(parents=True, exist_ok=True)
     report = experiments.run(
         plans,
         jobs=arguments.jobs,
         scheduler=arguments.scheduler,
         runs=arguments.runs.absolute(),
-        command=command.replace(" --redraw", ""),
+        command=command,
         saved=arguments.out if arguments.redraw else None,
     )
     for warning in report.warnings:
         _complain(warning)
     table, written = _write(report.results, known, arguments.out)
-    if arguments.findings and written:
-        experiments.write_findings(arguments.findings, table)
     width = shutil.get_terminal_size((120, 24)).columns
     if table:
         _print(
@@ -240,8 +251,13 @@ def _reproduce(arguments, command):
     for task, said in report.failures:
         _complain(f"{task.name} {json.dumps(task.cell, ensure_ascii=False)}: {said}")
     if report.failures:
-        _complain(f"{len(report.failures)} cells are missing; the same command goes on from here")
-    return 0 if written and not report.failures else 2
+        how = "leave out --redraw" if arguments.redraw else "the same command goes on from here"
+        _complain(f"cells that are missing: {len(report.failures)}; {how}")
+    if report.failures or not written:
+        return 2
+    if arguments.findings:
+        experiments.write_findings(arguments.findings, table)
+    return 0
 
 
 def _plans(arguments, chosen):
@@ -264,7 +280,8 @@ def _write(results, known, folder):
         try:
             verdicts = experiments.write(known[result.name], result, folder)
         except Exception as error:  # one that cannot be judged or drawn costs the others nothing
-            _complain(f"{result.name} is not written: {type(error).__name__}: {error}")
+            said = f"{type(error).__name__}: {error}".partition("\n")[0]
+            _complain(f"{result.name} is not written: {said}")
             written = False
             continue
         table += [(f"{result.name}.png", each) for each in verdicts]

@@ -16,6 +16,9 @@ def plans(chosen, *, full=False, given=None, changes=()):
     """
     wanted = {name: value for name, value in (given or {}).items() if value is not None}
     texts = texts_of(changes)
+    for name in texts.keys() & {"array_library", "device", "dtype", *wanted}:
+        option = name.replace("_", "-")
+        raise ValueError(f"--set {name}: expected --{option} instead, got {texts[name]!r}")
     presets = [experiment.full if full else experiment.quick for experiment in chosen]
     known = {each.name for preset in presets for each in dataclasses.fields(preset)}
     for name in (*wanted, *texts):
@@ -55,6 +58,9 @@ def _parsed(name, text, kind):
     """A text as a value of an annotation's kind: int, str | float, tuple[int, ...]."""
     if typing.get_origin(kind) is tuple:
         parts = [part.strip() for part in text.split(",") if part.strip()]
+        length = len(typing.get_args(kind))
+        if ... not in typing.get_args(kind) and len(parts) != length:
+            raise ValueError(f"--set {name}: expected {length} values, got {text!r}")
         return tuple(_parsed(name, part, typing.get_args(kind)[0]) for part in parts)
     kinds = typing.get_args(kind) or (kind,)
     for each, read in _READERS.items():

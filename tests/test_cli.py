@@ -80,12 +80,54 @@ def test_redraw_computes_nothing_and_draws_the_same(registry, tmp_path, capsys):
 def test_the_findings_of_a_page_are_renewed(registry, tmp_path):
     page = tmp_path / "page.md"
     page.write_text("a\n<!-- findings: begin -->\nold\n<!-- findings: end -->\nb\n")
-    assert reproduce("toy", "--findings", "page.md") == 0
+    assert reproduce("--findings", "page.md") == 0
     text = page.read_text()
     assert "\nold\n" not in text
     assert text.startswith("a\n")
     assert text.endswith("b\n")
     assert "| a random number is below one | NumPy | scale 1: 0." in text
+
+
+def test_findings_are_never_lost(registry, tmp_path, capsys):
+    page = tmp_path / "page.md"
+    page.write_bytes(b"<!-- findings: begin -->\r\nold\r\n<!-- findings: end -->\r\n")
+    before = page.read_bytes()
+    assert reproduce("--set", "fate=raise", "--findings", "page.md") == 2
+    assert reproduce("--redraw", "--seed", "9", "--findings", "page.md") == 2
+    assert reproduce("toy", "--findings", "page.md") == 2
+    assert "expected no names" in capsys.readouterr().err
+    assert page.read_bytes() == before
+    (tmp_path / "link.md").symlink_to(page)
+    assert reproduce("--findings", "link.md") == 0
+    assert (tmp_path / "link.md").is_symlink()
+    assert page.read_bytes().count(b"\r\n") == page.read_bytes().count(b"\n") >= 5
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "No such file"),
+        (b"\xff", "expected UTF-8"),
+        (b"<!-- findings: begin -->\n", "got 0 such pairs"),
+        (b"<!-- findings: end -->\n<!-- findings: begin -->\n", "got 0 such pairs"),
+    ],
+)
+def test_a_page_without_its_marks_is_refused_at_once(registry, tmp_path, capsys, content, words):
+    if content is not None:
+        (tmp_path / "page.md").write_bytes(content)
+    assert reproduce("--findings", "page.md") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+    assert "page.md" in line
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("option", ["--runs", "--out"])
+def test_a_file_where_a_folder_belongs_is_one_line(registry, tmp_path, capsys, option):
+    (tmp_path / "file").touch()
+    assert cli.main(["reproduce", "--jobs", "1", option, "file"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "file" in line
 
 
 def test_a_cell_that_fails_is_named_and_the_others_are_written(registry, tmp_path, capsys):
@@ -94,7 +136,7 @@ def test_a_cell_that_fails_is_named_and_the_others_are_written(registry, tmp_pat
     said = capsys.readouterr().err
     assert 'mgt-np: toy {"array_library": "numpy"' in said
     assert '"seed": [0, 1]}: ArithmeticError: the second cell' in said
-    assert "1 cells are missing; the same command goes on from here" in said
+    assert "cells that are missing: 1; the same command goes on from here" in said
 
 
 def test_a_figure_that_cannot_be_drawn_costs_no_other_anything(registry, tmp_path, capsys):
@@ -121,7 +163,9 @@ def test_list_names_every_experiment(capsys):
         (["reproduce", "--seed", "-1"], "seed of at least 0"),
         (["reproduce", "--set", "dept=3"], "did you mean 'depth'?"),
         (["reproduce", "delta-spectrum", "--data", "nonsense"], "'data'"),
-        (["reproduce", "--redraw", "--seed", "12345"], "cells are missing"),
+        (["reproduce", "delta-spectrum", "--set", "widths=2,4"], "as many counts as widths"),
+        (["reproduce", "--dtype", "float32", "--set", "dtype=float32"], "--dtype instead"),
+        (["reproduce", "--redraw", "--seed", "12345"], "cells that are missing"),
         (["reproduce", "--array-library", "numpyy"], "did you mean 'numpy'?"),
         (["reproduce", "--array-library", "cupy"], "pip install"),
         (["reproduce", "--device", "cuda:7"], "one of cpu"),
@@ -131,9 +175,10 @@ def test_list_names_every_experiment(capsys):
 def test_unusable_arguments_give_one_line_and_exit_code_2(command, words, tmp_path, capsys):
     folders = ["--out", str(tmp_path), "--runs", str(tmp_path / "runs")]
     assert cli.main([*command, *folders]) == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("mgt-np: ")
-    assert words in error
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert all(line.startswith("mgt-np: ") for line in lines)
+    assert len(lines) == 1 or "--redraw" in command  # which names each cell
+    assert words in lines[-1]
 
 
 def test_a_scheduler_without_dask_says_what_to_install(monkeypatch, capsys):

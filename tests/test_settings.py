@@ -54,6 +54,9 @@ def test_a_setting_applies_where_there_is_one():
         ("scales=1,x", "expected a number, got 'x'"),
         ("scales=nan", "expected a number, got 'nan'"),
         ("scales=", "expected at least one value of scales"),
+        ("dtype=float32", "--set dtype: expected --dtype instead"),
+        ("array_library=torch", "expected --array-library instead"),
+        ("span=1,2,3", "--set span: expected 2 values, got '1,2,3'"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(change, words):
@@ -61,6 +64,12 @@ def test_what_cannot_be_is_refused_in_one_line(change, words):
         settings_of(change)
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_setting_is_given_once():
+    with pytest.raises(ValueError, match="--set seed: expected --seed instead, got '2'"):
+        settings_of("seed=2", given={"seed": 1})
+    assert settings_of("seed=2", given={"seed": None}) == [Settings(seed=2)]
 
 
 def test_data_is_refused_where_no_experiment_reads_any():

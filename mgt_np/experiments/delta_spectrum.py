@@ -29,6 +29,13 @@ class Settings(Where):
     n_bins: int = 40  # of β: a row for each
     n_factors: int = 200
 
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.counts) != len(self.widths):
+            raise ValueError(
+                f"expected as many counts as widths, got {len(self.counts)} and {len(self.widths)}"
+            )
+
 
 QUICK = Settings()
 FULL = Settings(counts=(25000, 25000, 20000, 15000, 8000, 4000, 2000, 1000))

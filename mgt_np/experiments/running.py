@@ -74,16 +74,16 @@ def run(plans, *, jobs=None, scheduler=None, runs="runs", command=None, saved=No
             rows, computed_with = _read(tasks)
             differing = _difference(versions(settings.array_library), computed_with)
             differences.setdefault(differing, []).append(experiment.name)
-            record = provenance(experiment, settings, computed_with[0], command)
+            record = provenance(experiment, settings, _together(computed_with), command)
             results.append(Result(experiment.name, settings, rows, record))
         elif saved is not None:
             result = read_result(experiment, settings, saved)
             results += [result] if result else []
             missing = [task for task in tasks if result is None and not is_done(task.folder)]
-            failures += [(task, "is not computed yet: leave out --redraw") for task in missing]
+            failures += [(task, "is not computed yet") for task in missing]
     warnings = [
         f"{', '.join(names)}: kept cells were computed with {differing}; to compute them again, "
-        "remove their folders"
+        f"remove their folders in {runs}"
         for differing, names in differences.items()
         if differing
     ]
@@ -106,6 +106,14 @@ def _read(tasks):
         rows += of_cell
         computed_with += [by] if by not in computed_with else []
     return Rows(rows), computed_with
+
+
+def _together(computed_with):
+    """The versions that computed some cells, "1.0 and 2.0" where they differ."""
+    names = dict.fromkeys(name for by in computed_with for name in by)
+    return {
+        name: " and ".join(sorted({by.get(name, "?") for by in computed_with})) for name in names
+    }
 
 
 def _difference(now, computed_with):

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import hashlib
 import io
 import json
 import os
@@ -30,9 +31,14 @@ def write(experiment, result, folder):
     """
     folder = Path(folder)
     verdicts = judged(experiment, result)
-    record = {**result.provenance, "claims": [asdict(each) for each in verdicts]}
+    rows = as_csv(result.rows)
+    record = {
+        **result.provenance,
+        "sha256": hashlib.sha256(rows).hexdigest(),
+        "claims": [asdict(each) for each in verdicts],
+    }
     files = {
-        "csv": as_csv(result.rows),
+        "csv": rows,
         "json": (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode(),
         "png": plotting.as_png(experiment.plot(result, verdicts)),
     }
@@ -77,14 +83,22 @@ def read_csv(path):
 
 
 def read_result(experiment, settings, folder):
-    """The result that was written into `folder`; None where there is none of these settings."""
+    """The result that was written into `folder`; None where there is none of these settings.
+
+    Rows that are not those of the record, as after a kill between two files, are none.
+    """
     path = Path(folder) / f"{experiment.name}.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["settings"] != json.loads(json.dumps(asdict(settings))):
             return None
+        if (
+            record.pop("sha256")
+            != hashlib.sha256(path.with_suffix(".csv").read_bytes()).hexdigest()
+        ):
+            return None
         rows = read_csv(path.with_suffix(".csv"))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return Result(
         experiment.name, settings, rows, {k: v for k, v in record.items() if k != "claims"}
@@ -138,14 +152,22 @@ def findings(claims):
 BEGIN, END = "<!-- findings: begin -->", "<!-- findings: end -->"
 
 
-def write_findings(path, claims):
+def write_findings(path, claims=None):
     """Renew the table of findings in a Markdown file, between its two marks.
 
-    Raises ValueError where the marks are missing.
+    Without `claims` the file is only read. Raises ValueError unless it is UTF-8 and has the marks
+    once, one below the other.
     """
-    text = Path(path).read_text(encoding="utf-8")
-    if BEGIN not in text or END not in text:
-        raise ValueError(f"expected {BEGIN} and {END} in {path}, found none")
-    pattern = re.compile(f"({re.escape(BEGIN)}\n).*?({re.escape(END)})", re.DOTALL)
-    renewed = pattern.sub(lambda found: f"{found[1]}{findings(claims)}\n{found[2]}", text)
-    write_whole(path, renewed.encode())
+    path = Path(path).resolve()
+    try:
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"expected UTF-8 in {path}: {error}") from None
+    end = "\r\n" if "\r\n" in text else "\n"
+    pattern = re.compile(f"({re.escape(BEGIN)})[ \t]*\r?\n.*?({re.escape(END)})", re.DOTALL)
+    table = findings(claims or []).replace("\n", end)
+    renewed, n = pattern.subn(lambda found: f"{found[1]}{end}{table}{end}{found[2]}", text)
+    if n != 1:
+        raise ValueError(f"expected {BEGIN} and below it {END} once in {path}, got {n} such pairs")
+    if claims is not None:
+        write_whole(path, renewed.encode())

@@ -1,6 +1,7 @@
 """Compute cells on a Dask cluster, and say in one line why it cannot be done."""
 
 import logging
+import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
 from contextlib import contextmanager
@@ -22,7 +23,8 @@ def on_cluster(address, tasks):
     """Yield each task with what became of it: "" where it is done, else a line.
 
     A worker writes into the store as it sees it; where that is not our disk, the rows come back
-    over the network and are written here.
+    over the network and are written here. Workers should have one thread each: cells that share a
+    process share its number of threads for linear algebra, and may differ in their last digits.
     Raises ClusterError within 30 seconds where no scheduler answers, within another 30 where it
     has no worker or has lost all of them, at once where a worker cannot import this package, and
     within 30 where the scheduler ends on the way. What was finished before is kept.
@@ -75,10 +77,13 @@ def _keep(folder, files):
 @contextmanager
 def _client(address):
     from distributed import Client
+    from distributed.comm import get_address_host_port
 
     for name in ("distributed", "tornado"):  # they log what we say in one line
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
+        if not address.startswith("inproc:"):
+            get_address_host_port(address)  # a Client that is refused here takes 60 s to end
         client = Client(address, timeout=WAIT, set_as_default=False)
     except (OSError, ValueError) as error:
         said = str(error).partition("\n")[0]
@@ -97,16 +102,33 @@ def _check_workers(client, address):
             f"the Dask scheduler at {address} has no worker after {WAIT} s: start one with "
             f"`dask worker {address}`"
         ) from None
-    try:
-        client.run(_version)
-    except Exception as error:  # whatever keeps it from being imported there
-        said = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise ClusterError(
-            f"a worker of the Dask scheduler at {address} cannot import mgt_np ({said}): install "
-            "the same version there"
-        ) from None
+    answers = _within(WAIT, lambda: client.run(_version, on_error="return"))
+    if answers is None:
+        raise ClusterError(f"a worker of the Dask scheduler at {address} does not answer")
+    for worker, version in answers.items():
+        if isinstance(version, BaseException):  # whatever keeps it from being imported there
+            said = f"{type(version).__name__}: {version}".partition("\n")[0]
+            raise ClusterError(
+                f"the Dask worker {worker} of {address} cannot import mgt_np ({said}): install the "
+                "same version there"
+            )
+        if version != _version():
+            raise ClusterError(
+                f"the Dask worker {worker} of {address} has mgt_np {version}, expected "
+                f"{_version()}: install the same version there"
+            )
+
+
+def _within(seconds, call):
+    """What a call returns within so many seconds, else None; it may then go on in its thread."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(call()), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return found[0] if found else None
 
 
 def _version():
-    """This package's version on a worker: a worker that lacks it cannot even find this function."""
-    return versions()["mgt-np"]
+    """This package's version: a worker that lacks the package cannot even find this function."""
+    found = versions()
+    return f"{found['mgt-np']}, code {found['code']}"

@@ -45,16 +45,17 @@ def is_done(folder):
     try:
         done = json.loads((folder / "done").read_bytes())
         return done["sha256"] == hashlib.sha256((folder / "rows.jsonl").read_bytes()).hexdigest()
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
 def read(folder):
     """The rows of a finished cell, and the versions that computed them."""
-    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text("utf-8").splitlines()]
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_bytes().splitlines()]
     try:
-        return rows, json.loads((folder / "task.json").read_bytes())["versions"]
-    except (OSError, ValueError, KeyError, TypeError):
+        found = json.loads((folder / "task.json").read_bytes())["versions"]
+        return rows, {str(name): str(version) for name, version in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return rows, {}
 
 
@@ -63,7 +64,8 @@ def compute(work, name, cell, folder, *, resumes=False, wait=True):
 
     Returns "" where it is done; "busy" where another process computes it now and `wait` is False;
     else what went wrong, in a line: the rest of it is in `error.txt` in the folder. Linear algebra
-    has one thread, so that rows do not depend on the number of cores.
+    has one thread, so that rows do not depend on the number of cores: in a process that computes
+    one cell at a time.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +75,7 @@ def compute(work, name, cell, folder, *, resumes=False, wait=True):
             if not is_done(folder):
                 _compute(work, name, cell, folder, resumes=resumes)
             return ""
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return _kept(error, folder)
 
 

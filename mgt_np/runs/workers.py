@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,23 +98,41 @@ def _in_processes(todo, jobs, *, wait):
 def _in_pool(tasks, jobs, *, wait):
     """Yield outcomes as they come, and none for what a broken pool leaves."""
     context = multiprocessing.get_context("spawn")
+    others = multiprocessing.active_children()
     with ProcessPoolExecutor(min(jobs, len(tasks)), context, initializer=_start_worker) as pool:
-        futures = {
-            pool.submit(compute, *task.arguments(), resumes=task.resumes, wait=wait): task
-            for task in tasks
-        }
+        futures = {}
         try:
+            with _interrupts_held(), suppress(BrokenProcessPool, OSError):
+                for task in tasks:
+                    options = {"resumes": task.resumes, "wait": wait}
+                    futures[pool.submit(compute, *task.arguments(), **options)] = task
             for future in as_completed(futures):
                 try:
                     said = future.result()
                 except BrokenProcessPool:
                     continue
+                except Exception as error:  # work that cannot be sent to another process
+                    said = f"{type(error).__name__}: {error}".partition("\n")[0]
                 yield futures[future], said
         except BaseException:  # an interruption: what runs would be waited for
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in multiprocessing.active_children():
-                worker.terminate()
+                if worker not in others:
+                    worker.terminate()
             raise
+
+
+@contextmanager
+def _interrupts_held():
+    """Deliver Ctrl-C after the block; what is spawned in it never gets one."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker():

@@ -71,6 +71,8 @@ def test_cells_of_other_versions_are_used_and_named(tmp_path):
     (warning,) = report.warnings
     assert "toy" in warning
     assert "numpy 1.0 and " in warning
+    assert str(tmp_path) in warning
+    assert report.results[0].provenance["versions"]["numpy"].startswith("1.0 and ")
     assert "\n" not in warning
 
 
@@ -79,7 +81,7 @@ def test_nothing_is_computed_from_saved_rows(tmp_path):
     settings = Settings(log=log)
     report = run([(TOY, settings)], runs=tmp_path / "runs", saved=tmp_path)
     assert report.results == []
-    assert {said for _, said in report.failures} == {"is not computed yet: leave out --redraw"}
+    assert {said for _, said in report.failures} == {"is not computed yet"}
     assert lines_of(log) == []
     (result,) = run([(TOY, settings)], runs=tmp_path / "runs").results
     experiments.write(TOY, result, tmp_path / "figures")
@@ -90,6 +92,10 @@ def test_nothing_is_computed_from_saved_rows(tmp_path):
         assert report.results[0].provenance == result.provenance
     report = run([(TOY, Settings())], runs=tmp_path / "none", saved=tmp_path / "figures")
     assert report.results == []
+    rows = tmp_path / "figures" / "toy.csv"
+    rows.write_bytes(b"".join(rows.read_bytes().splitlines(keepends=True)[:3]))
+    report = run([(TOY, settings)], runs=tmp_path / "none", saved=tmp_path / "figures")
+    assert report.results == []  # rows that are not those of the record
 
 
 def test_a_text_that_cannot_be_had_is_refused_before_anything_is_computed(tmp_path):

@@ -195,6 +195,6 @@ def test_findings_are_renewed_between_their_marks(tmp_path):
 def test_a_readme_without_its_marks_is_left_alone(tmp_path, text):
     path = tmp_path / "README.md"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=r"expected <!-- findings: begin --> .* found none"):
+    with pytest.raises(ValueError, match=r"expected <!-- findings: begin --> .* got 0 such pairs"):
         write_findings(path, [("a.png", verdict())])
     assert path.read_text(encoding="utf-8") == text

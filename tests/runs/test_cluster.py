@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from toy_experiment import Settings, lines_of, stored, toy_tasks
+from toy_experiment import Settings, lines_of, stored, toy_tasks, version_of_process
 
 from mgt_np.runs import ClusterError, cluster, compute_all, is_done
 
@@ -52,7 +52,7 @@ def dask(name, *arguments):
     path = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", f"distributed.cli.dask_{name}", *arguments]
     command += ["--dashboard-address", "127.0.0.1:0"]
-    environment = os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "TOY": "a worker"}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return subprocess.Popen(command, env=environment, **quiet)
 
@@ -147,6 +147,19 @@ def test_a_worker_without_the_package_is_said(tmp_path, scheduler, processes):
     (tmp_path / "block.py").write_text(BLOCK)
     processes.append(worker_of(scheduler, "--preload", str(tmp_path / "block.py")))
     assert "cannot import mgt_np" in refused(toy_tasks(tmp_path / "runs"), scheduler)
+
+
+def test_a_worker_with_other_code_is_said(tmp_path, scheduler, processes, monkeypatch):
+    processes.append(worker_of(scheduler))
+    monkeypatch.setattr(cluster, "_version", version_of_process)
+    assert "has mgt_np of a worker, expected of here" in refused(toy_tasks(tmp_path), scheduler)
+
+
+@pytest.mark.parametrize("address", ["foo", "", "http://x", "tcp://127.0.0.1:abc"])
+def test_an_address_that_is_none_is_said_at_once(tmp_path, address):
+    start = time.monotonic()
+    assert "no Dask scheduler answers" in refused(toy_tasks(tmp_path), address)
+    assert time.monotonic() - start < 10.0
 
 
 def test_a_scheduler_that_ends_on_the_way_is_said_and_finished_cells_are_kept(

@@ -25,6 +25,11 @@ def test_a_cell_is_named_by_its_values_in_any_order():
     assert folder_of("runs", "toy", CELL).parts[:2] == ("runs", "toy")
 
 
+def test_a_cell_keeps_its_name_for_good():
+    """A change of it would forget all that is finished."""
+    assert key({"b": "β", "a": 1, "c": [0, 0.5, None]}) == "3d7a7104deda1c74"
+
+
 def test_a_finished_cell_holds_its_task_its_rows_and_done(tmp_path):
     assert computed(tmp_path) == ""
     assert {path.name for path in tmp_path.iterdir()} == {"task.json", "rows.jsonl", "done", "lock"}
@@ -71,6 +76,7 @@ DAMAGE = {
     "done without digest": lambda folder: (folder / "done").write_bytes(b"{}"),
     "no rows": lambda folder: (folder / "rows.jsonl").unlink(),
     "rows cut short": lambda folder: (folder / "rows.jsonl").write_bytes(b'{"pl'),
+    "done is too deep": lambda folder: (folder / "done").write_bytes(b"[" * 99999),
     "rows of another": lambda folder: (folder / "rows.jsonl").write_bytes(b'{"place": 5}\n'),
 }
 
@@ -86,12 +92,25 @@ def test_a_damaged_cell_is_computed_again(tmp_path, damage):
     assert (tmp_path / "rows.jsonl").read_bytes() == before
 
 
-def test_a_damaged_task_file_costs_the_versions_alone(tmp_path):
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff", b"", b"{}", b"[1]", b'{"versions": []}', b'{"versions": null}', b"[" * 99999],
+)
+def test_a_damaged_task_file_costs_the_versions_alone(tmp_path, content):
     computed(tmp_path)
-    (tmp_path / "task.json").write_bytes(b"\xff")
+    (tmp_path / "task.json").write_bytes(content)
     rows, versions = read(tmp_path)
     assert len(rows) == 3
     assert versions == {}
+
+
+def text_rows(there, **cell):
+    yield {"text": "a\u2028b\u0085c\x1cd\n"}
+
+
+def test_texts_come_back_whatever_is_in_them(tmp_path):
+    assert computed(tmp_path, text_rows) == ""
+    assert read(tmp_path)[0] == list(text_rows(None))
 
 
 def failing(there, **cell):
@@ -133,6 +152,15 @@ def blas_threads(there, **cell):
 def test_linear_algebra_has_one_thread(tmp_path):
     computed(tmp_path, blas_threads)
     assert read(tmp_path)[0] == [{"threads": 1}]
+
+
+def leaving(there, **cell):
+    raise SystemExit("enough")
+    yield
+
+
+def test_work_that_wants_to_end_the_process_fails_alone(tmp_path):
+    assert computed(tmp_path, leaving) == "SystemExit: enough"
 
 
 def _hold(folder, held, release):

@@ -1,5 +1,6 @@
 """Workers: the same rows whoever computes, and whoever is killed on the way."""
 
+import dataclasses
 import os
 import random
 import signal
@@ -92,8 +93,8 @@ import sys
 from toy_experiment import Settings, toy_tasks
 from mgt_np.runs import compute_all
 if __name__ == "__main__":
-    runs, log = sys.argv[1:]
-    settings = Settings(n_seeds=6, log=log, nap=0.1)
+    runs, log, *nap = sys.argv[1:]
+    settings = Settings(n_seeds=6, log=log, nap=float(nap[0]) if nap else 0.1)
     sys.exit(bool(compute_all(toy_tasks(runs, settings), jobs=2)))
 """
 
@@ -130,6 +131,44 @@ def wait_for(condition, seconds=30.0):
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/task").exists(), reason="processes are watched in /proc"
 )
+
+
+def test_work_that_cannot_be_sent_fails_alone(tmp_path):
+    tasks = toy_tasks(tmp_path, Settings(n_seeds=3))
+    tasks[1] = dataclasses.replace(tasks[1], work=lambda there, **cell: [])
+    ((task, said),) = compute_all(tasks, jobs=2)
+    assert task is tasks[1]
+    assert "pickle" in said
+    assert [is_done(task.folder) for task in tasks] == [True, False, True]
+
+
+@needs_proc
+def test_two_runs_at_once_share_their_cells(script, tmp_path):
+    runs = [started(script), started(script)]
+    assert [run.wait(60) for run in runs] == [0, 0]
+    begun = [line for line in lines_of(tmp_path / "log") if line.startswith("begin")]
+    assert sorted(begun) == [f"begin 1.0 {number}" for number in range(6)]
+
+
+@needs_proc
+@pytest.mark.parametrize("delay", [0.0, 0.15])
+@pytest.mark.parametrize("whom", ["group", "parent"])
+def test_an_interruption_ends_all_at_once_and_says_nothing_else(script, tmp_path, delay, whom):
+    environment = os.environ | {"PYTHONPATH": str(SUPPORT), "OPENBLAS_NUM_THREADS": "1"}
+    run = subprocess.Popen(
+        [*script, "10"],  # cells of ten seconds
+        env=environment,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    wait_for(lambda: lines_of(tmp_path / "log"))
+    time.sleep(delay)
+    workers, start = children(run.pid), time.monotonic()
+    (os.killpg if whom == "group" else os.kill)(run.pid, signal.SIGINT)
+    _, said = run.communicate(timeout=60)
+    assert time.monotonic() - start < 8.0
+    assert said.count(b"KeyboardInterrupt") == 1, said.decode()
+    wait_for(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in workers))
 
 
 @needs_proc

@@ -26,6 +26,7 @@ class Settings(Where):
     fate: str = ""
     log: str = ""
     nap: float = 0.0
+    span: tuple[float, float] = (0.0, 1.0)
 
 
 QUICK = Settings()
@@ -132,3 +133,8 @@ def count_to(there, n_steps, stop, folder):
         np.savez(path, sums=sums)
     for step, value in enumerate(sums):
         yield {"step": step, "value": float(value)}
+
+
+def version_of_process():
+    """Another version in processes that are started as workers of a cluster."""
+    return f"of {os.environ.get('TOY', 'here')}"
