@@ -18,9 +18,9 @@ def versions(array_library="numpy"):
 
 
 @functools.cache
-def _code():
+def _code(package=PACKAGE):
     """A digest of this package's source: a cell says which code computed it."""
     digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        digest.update(path.relative_to(PACKAGE).as_posix().encode() + path.read_bytes())
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:12]

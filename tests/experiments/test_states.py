@@ -115,3 +115,14 @@ def test_ranks_are_the_extent_over_the_rows_of_a_condition():
     found = ranks(result, {"of a": {"rule": "a"}, "all": {}, "of c": {"rule": "c"}})
     assert found["of a"] == (0.2, 0.4)
     assert np.isnan([*found["all"], *found["of c"]]).all()
+
+
+def test_a_decoder_has_the_sizes_of_the_original_transformers():
+    """The feed-forward layer is four times as wide as the state (Vaswani et al., section 3.3)."""
+    sizes = {"data": "python-docs", "seed": [0, 1], "n_windows": 2, "n_tokens": 5, "n_heads": 2}
+    config, params, text = decoder_of_text(d_model=6, depth=3, residual="post_ln", **sizes)
+    assert (config.n_layers, config.n_heads, config.max_tokens, config.vocab_size) == (3, 2, 5, 256)
+    assert text.shape == (2, 5)
+    for block in params["blocks"]:
+        assert block["feed_forward"]["W_1"].shape == (6, 24)
+        assert block["attention"]["W_q"].shape == (6, 6)

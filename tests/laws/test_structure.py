@@ -206,7 +206,6 @@ TESTED_ELSEWHERE = {
     "arrays/sums": "laws/test_fused_layers",
     "layers/fused": "laws/test_fused_layers",
     "models/rules": "laws/test_residual_rules",
-    "runs/versions": "experiments/test_running",
 }
 
 
