@@ -2,6 +2,7 @@
 
 from .corpora import SOURCES, TEXT_SOURCES, Corpus, load_corpus
 from .download import DownloadError
+from .ngrams import ngram_probabilities, perplexity
 from .synthetic import KnownEntropyLanguage, copy_task
 from .tokenizers import ByteTokenizer, WordTokenizer
 from .wikitext2 import find_wikitext_2
@@ -18,5 +19,7 @@ __all__ = [
     "copy_task",
     "find_wikitext_2",
     "load_corpus",
+    "ngram_probabilities",
+    "perplexity",
     "windows",
 ]
