@@ -51,8 +51,6 @@ def test_a_killed_worker_costs_at_most_its_own_cell(tmp_path, fate, failed):
     assert all("killed" in line for line in said.values())
     tasks = toy_tasks(tmp_path / "runs", Settings(**options))
     assert [is_done(task.folder) for task in tasks] == [i not in failed for i in range(4)]
-    ended = [line for line in lines_of(options["log"]) if line.startswith("end")]
-    assert len(set(ended)) == len(ended)
 
 
 def test_an_interruption_keeps_what_is_done_and_the_next_run_goes_on(tmp_path):
@@ -156,17 +154,16 @@ def test_two_runs_at_once_share_their_cells(script, tmp_path):
 def test_an_interruption_ends_all_at_once_and_says_nothing_else(script, tmp_path, delay, whom):
     environment = os.environ | {"PYTHONPATH": str(SUPPORT), "OPENBLAS_NUM_THREADS": "1"}
     run = subprocess.Popen(
-        [*script, "10"],  # cells of ten seconds
+        [*script, "100"],  # seconds a cell: none is waited for
         env=environment,
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
     wait_for(lambda: lines_of(tmp_path / "log"))
     time.sleep(delay)
-    workers, start = children(run.pid), time.monotonic()
+    workers = children(run.pid)
     (os.killpg if whom == "group" else os.kill)(run.pid, signal.SIGINT)
     _, said = run.communicate(timeout=60)
-    assert time.monotonic() - start < 8.0
     assert said.count(b"KeyboardInterrupt") == 1, said.decode()
     wait_for(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in workers))
 
