@@ -161,7 +161,7 @@ def test_an_address_that_is_none_is_said_at_once(tmp_path, address):
 
 
 def test_a_scheduler_that_ends_on_the_way_is_said_and_finished_cells_are_kept(
-    tmp_path, scheduler, processes
+    tmp_path, scheduler, processes, capfd
 ):
     processes.append(worker_of(scheduler))
     log = tmp_path / "log"
@@ -178,6 +178,7 @@ def test_a_scheduler_that_ends_on_the_way_is_said_and_finished_cells_are_kept(
     assert "ended" in refused(tasks, scheduler)
     assert time.monotonic() - start < 60
     assert sum(is_done(task.folder) for task in tasks) >= 2
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_cluster_that_loses_its_workers_is_said(tmp_path, scheduler, processes, monkeypatch):
