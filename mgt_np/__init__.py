@@ -133,6 +133,8 @@ __all__ = [
     "MHCConvention",
     "ResidualRule",
     "TransformerConfig",
+    "adamw_init",
+    "adamw_update",
     "amax_gain",
     "amin_gain",
     "array_namespace",
@@ -140,6 +142,7 @@ __all__ = [
     "attention_entropy_bound",
     "attention_weights",
     "birkhoff",
+    "clip_by_global_norm",
     "collapse_beta",
     "composite_mixing",
     "composite_norm",
@@ -223,6 +226,8 @@ __all__ = [
     "rotary_embedding",
     "scaled_dot_product_attention",
     "separated_attention",
+    "sgd_init",
+    "sgd_update",
     "short_convolution",
     "sigma_reparam",
     "sigmoid",
@@ -241,3 +246,14 @@ __all__ = [
     "unit_direction",
     "value_and_grad",
 ]
+
+_OF_TRAINING = "adamw_init", "adamw_update", "clip_by_global_norm", "sgd_init", "sgd_update"
+
+
+def __getattr__(name):
+    """The optimizers, loaded when they are asked for: training reads data, and layers do not."""
+    if name in _OF_TRAINING:
+        from . import training
+
+        return getattr(training, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from mgt_np.settings import check_whole_numbers
+
 from .claims import Claim
 from .rows import Rows
 
@@ -16,7 +18,8 @@ class Where:
     """The part of an experiment's settings that says what computes it.
 
     Settings are frozen dataclasses on this one, of whole numbers, floats, texts and tuples of
-    these. Raises ValueError for a negative `seed` and for another whole number below one.
+    these. Raises ValueError for a negative `seed`, for another whole number below one, and for a
+    tuple without values.
     """
 
     array_library: str = "numpy"
@@ -24,13 +27,10 @@ class Where:
     dtype: str = "float64"
 
     def __post_init__(self):
+        check_whole_numbers(self, "seed")
         for each in fields(self):
-            value = getattr(self, each.name)
-            if value == ():
+            if getattr(self, each.name) == ():
                 raise ValueError(f"expected at least one value of {each.name}, got none")
-            least = 0 if each.name == "seed" else 1
-            if type(value) is int and value < least:
-                raise ValueError(f"expected {each.name} of at least {least}, got {value}")
 
 
 def cells(settings, **axes):

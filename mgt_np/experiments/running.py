@@ -74,7 +74,7 @@ def run(plans, *, jobs=None, scheduler=None, runs="runs", command=None, saved=No
             rows, computed_with = _read(tasks)
             differing = _difference(versions(settings.array_library), computed_with)
             differences.setdefault(differing, []).append(experiment.name)
-            record = provenance(experiment, settings, _together(computed_with), command)
+            record = provenance(experiment, settings, computed_with, command)
             results.append(Result(experiment.name, settings, rows, record))
         elif saved is not None:
             result = read_result(experiment, settings, saved)
@@ -99,30 +99,24 @@ def _tasks(experiment, settings, runs):
 
 
 def _read(tasks):
-    """The rows of all cells, and the different versions that computed them."""
+    """The rows of all cells, and what computed them, "1.0 and 2.0" where versions differ."""
     rows, computed_with = [], []
     for task in tasks:
         of_cell, by = read(task.folder)
         rows += of_cell
         computed_with += [by] if by not in computed_with else []
-    return Rows(rows), computed_with
-
-
-def _together(computed_with):
-    """The versions that computed some cells, "1.0 and 2.0" where they differ."""
     names = dict.fromkeys(name for by in computed_with for name in by)
-    return {
+    return Rows(rows), {
         name: " and ".join(sorted({by.get(name, "?") for by in computed_with})) for name in names
     }
 
 
 def _difference(now, computed_with):
     """The versions of kept cells that are not those of today, in words."""
-    names = {n for by in computed_with for n in now | by if by.get(n) != now.get(n)}
     return ", ".join(
-        f"{name} {' and '.join(sorted({by.get(name, '?') for by in computed_with}))} "
-        f"(now {now.get(name, 'none')})"
-        for name in sorted(names)
+        f"{name} {computed_with.get(name, '?')} (now {now.get(name, 'none')})"
+        for name in sorted(now | computed_with)
+        if computed_with.get(name) != now.get(name)
     )
 
 

@@ -23,7 +23,7 @@ from .versions import versions
 
 try:
     import fcntl
-except ImportError:  # Windows: two runs at once may compute a cell twice; either writes it whole
+except ImportError:  # Windows: two runs at once may spoil a cell, which is then computed again
     fcntl = None
 
 DIGITS = 10  # significant digits of a row: rows, tables and figures are made of the same numbers

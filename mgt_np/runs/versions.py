@@ -12,6 +12,11 @@ PACKAGE = Path(__file__).parents[1]
 
 def versions(array_library="numpy"):
     """The versions that a measurement depends on, this package's own code among them."""
+    return dict(_versions(array_library))
+
+
+@functools.cache  # a cell takes milliseconds, and so do these
+def _versions(array_library):
     packages = ("mgt-np", "numpy", "autograd", "array-api-compat")
     found = {"python": platform.python_version()} | {name: version(name) for name in packages}
     return found | {array_library: import_module(array_library).__version__, "code": _code()}

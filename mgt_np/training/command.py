@@ -7,13 +7,13 @@ import numpy as np
 
 from mgt_np.arrays import move, place
 from mgt_np.arrays.checks import one_of
+from mgt_np.data import TEXT_SOURCES, load_corpus
 from mgt_np.models import TransformerConfig, init_transformer
 from mgt_np.settings import changed, texts_of
 
 from .checkpoints import load_checkpoint
 from .generating import generate
-from .loop import TrainingSettings, train
-from .tasks import load_task
+from .loop import TrainingSettings, task_of, train
 
 SIZES = {"residual": "mgt", "n_layers": 4, "d_model": 64, "n_heads": 4, "dtype": "float32"}
 
@@ -38,23 +38,21 @@ def train_command(given, changes, *, out, resume=None, progress=False):
         config, settings = kept_settings(resume)
         settings = changed(settings, given, texts)
         config = changed(config, given, texts)
-        return Path(resume), train(config, settings, folder=resume, resume=True, progress=progress)[
-            1
-        ]
+        _, log = train(config, settings, folder=resume, resume=True, progress=progress)
+        return Path(resume), log
     if (Path(out) / "checkpoint.npz").exists():
         raise ValueError(f"{out} holds a run: --resume {out} goes on with it, --out names another")
     if given.get("data") == "copy":
         given.setdefault("n_tokens", 63)  # which must be odd
     settings = changed(TrainingSettings(), given, texts)
-    config = _config(settings, given, texts)
-    return Path(out), train(config, settings, folder=out, progress=progress)[1]
+    task = task_of(settings)
+    config = _config(settings, task, given, texts)
+    _, log = train(config, settings, task=task, folder=out, progress=progress)
+    return Path(out), log
 
 
-def _config(settings, given, texts):
+def _config(settings, task, given, texts):
     """The config of a new run: sizes that the task asks for, where nothing else was asked for."""
-    task = load_task(
-        settings.data, batch=1, n_tokens=settings.n_tokens, level=settings.level, n_valid=1
-    )
     sizes = SIZES | {"vocab_size": task.vocab_size, "max_tokens": settings.n_tokens}
     sizes |= {name: value for name, value in given.items() if name in SIZES}
     config = TransformerConfig(**sizes, d_ff=4 * sizes["d_model"])
@@ -81,14 +79,14 @@ def generate_command(folder, *, prompt, n_tokens, temperature, seed):
     Raises ValueError for a model of something else than text, and what `kept_settings` raises.
     """
     config, settings = kept_settings(folder)
-    task = load_task(settings.data, batch=1, n_tokens=1, level=settings.level, n_valid=1)
-    if task.tokenizer is None:
+    if settings.data not in TEXT_SOURCES:
         raise ValueError(f"generate: expected a model of a text, got one of {settings.data}")
+    tokenizer = load_corpus(settings.data, level=settings.level).tokenizer
     like = {"params": init_transformer(np.random.default_rng(0), config)}
     trees, _ = load_checkpoint(Path(folder) / "checkpoint.npz", like)
     there = place(settings.array_library, settings.device, dtype=config.dtype)
-    tokens = task.tokenizer.encode(prompt)
+    tokens = tokenizer.encode(prompt)
     rng = np.random.default_rng(seed)
     params = move(trees["params"], there)
     made = generate(params, config, tokens, n_tokens, rng=rng, temperature=temperature)
-    return task.tokenizer.decode(made)
+    return tokenizer.decode(made)

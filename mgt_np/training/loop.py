@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from threadpoolctl import threadpool_info, threadpool_limits
-from tqdm import tqdm
 
 from mgt_np.arrays import leaves_with_paths, move, place, to_host, value_and_grad
 from mgt_np.data.files import write_whole
 from mgt_np.models import init_transformer, profile_admin
+from mgt_np.settings import check_whole_numbers
 
 from .checkpoints import load_checkpoint, save_checkpoint
 from .measures import by_layer, loss_of, validation
@@ -66,11 +65,9 @@ class TrainingSettings:
     device: str | None = None
 
     def __post_init__(self):
+        check_whole_numbers(self, "seed", "warmup", "n_steps")
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
-            least = 0 if each.name in ("seed", "warmup", "n_steps") else 1
-            if type(value) is int and value < least:
-                raise ValueError(f"expected {each.name} of at least {least}, got {value}")
             if isinstance(value, float) and not (math.isfinite(value) and value >= 0.0):
                 raise ValueError(f"expected {each.name} finite and at least 0, got {value}")
 
@@ -89,25 +86,36 @@ class _State:
     threads: int | None = None
 
 
-def train(config, settings=None, *, folder=None, resume=False, threads=None, progress=False):
-    """Train a decoder, and return its parameters and the logged rows.
-
-    With a `folder`, `log.csv`, `layers.csv` and `checkpoint.npz` are renewed at each logged step;
-    with `resume` the run goes on from the checkpoint there, bit for bit as if it had never stopped.
-    `threads` for linear algebra: None times a few steps with one and with all and keeps the faster;
-    the choice is part of the run. The seed fixes parameters and batches.
-    Raises TrainingError where loss or gradients are not finite, naming step and block (the last
-    checkpoint stays), ValueError for a checkpoint of another config or settings, and
-    KeyboardInterrupt after everything was saved.
-    """
-    settings = TrainingSettings() if settings is None else settings
-    task = load_task(
+def task_of(settings):
+    """The `Task` that the settings ask for."""
+    return load_task(
         settings.data,
         batch=settings.batch,
         n_tokens=settings.n_tokens,
         level=settings.level,
         n_valid=settings.n_valid,
     )
+
+
+def train(
+    config, settings=None, *, task=None, folder=None, resume=False, threads=None, progress=False
+):
+    """Train a decoder, and return its parameters and the logged rows.
+
+    With a `folder`, `log.csv`, `layers.csv` and `checkpoint.npz` are renewed at each logged step;
+    with `resume` the run goes on from the checkpoint there, bit for bit as if it had never stopped.
+    `threads` for linear algebra: None times a few steps with one and with all and keeps the faster;
+    the choice is part of the run. The seed fixes parameters and batches. `task` is that of the
+    settings, where it has been loaded before.
+    Raises TrainingError where loss or gradients are not finite, naming step and block (the last
+    checkpoint stays), ValueError for a checkpoint of another config or settings, and
+    KeyboardInterrupt after everything was saved.
+    """
+    from threadpoolctl import threadpool_limits
+    from tqdm import tqdm  # here, so that the optimizers can be had without it
+
+    settings = TrainingSettings() if settings is None else settings
+    task = task_of(settings) if task is None else task
     _check_sizes(config, settings, task)
     run = _Run(config, settings, task, None if folder is None else Path(folder))
     state = run.resumed() if resume else run.started()
@@ -185,6 +193,8 @@ class _Run:
 
     def fastest_threads(self, state):
         """The number of threads with which a few steps are faster: one, or all there are."""
+        from threadpoolctl import threadpool_info, threadpool_limits
+
         most = max([info["num_threads"] for info in threadpool_info()], default=1)
         times = {}
         for threads in {1, most}:

@@ -3,14 +3,12 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from mgt_np.arrays.checks import one_of
-from mgt_np.data import KnownEntropyLanguage, copy_task, load_corpus, windows
+from mgt_np.data import SOURCES, KnownEntropyLanguage, copy_task, load_corpus, windows
 
-SOURCES = ("python-docs", "wikitext-2", "known-entropy", "copy")
 IGNORED = -100  # the target of a token that does not count
 N_SYMBOLS = 32
 
@@ -30,7 +28,6 @@ class Task:
     valid: list[tuple]
     bytes_per_token: float | None = None
     floor: float | None = None
-    tokenizer: Any = None
 
 
 def load_task(source, *, batch, n_tokens, level="bytes", n_valid=8, data_dir=None):
@@ -68,7 +65,6 @@ def _text(source, batch, n_tokens, level, n_valid, data_dir):
         batch=lambda rng: _shifted(windows(train.tokens, n_tokens, batch=batch, rng=rng)),
         valid=[_shifted(each) for each in np.split(examples, n_valid)],
         bytes_per_token=valid.provenance["bytes"] / valid.tokens.size,
-        tokenizer=train.tokenizer,
     )
 
 

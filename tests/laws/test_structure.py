@@ -28,7 +28,8 @@ BELOW = {
     "runs": {"arrays", "data"},
     "settings": {"arrays"},
     "experiments": {
-        *("arrays", "layers", "models", "analysis", "data", "training", "plotting", "runs")
+        *("arrays", "layers", "models", "analysis", "data", "training", "plotting", "runs"),
+        "settings",
     },
 }
 BELOW["__init__"] = BELOW.keys() - {"plotting", "benchmark"}
@@ -152,6 +153,15 @@ HEAVY |= {"jupyter_core", "IPython", "ipykernel", "nbclient"}
 def test_importing_the_package_is_light():
     assert not _loaded("import mgt_np") & HEAVY
     assert _loaded("import mgt_np, matplotlib, tqdm") & HEAVY == {"matplotlib", "tqdm"}
+
+
+def test_the_optimizers_are_loaded_when_they_are_asked_for():
+    code = "import sys, mgt_np; print('mgt_np.training' in sys.modules); mgt_np.adamw_init"
+    code += "; print('mgt_np.training' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+    with pytest.raises(AttributeError, match="adamw_inti"):
+        _ = mgt_np.adamw_inti
 
 
 def test_public_names_are_sorted_and_exist():

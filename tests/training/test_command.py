@@ -127,8 +127,9 @@ def test_generate_goes_on_with_a_text(tmp_path, capsys):
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_generate_wants_a_model_of_a_text(tmp_path, capsys):
-    train("--data", "known-entropy", "--out", str(tmp_path))
+@pytest.mark.parametrize("data", ["known-entropy", "copy"])
+def test_generate_wants_a_model_of_a_text(tmp_path, capsys, data):
+    train("--data", data, "--out", str(tmp_path))
     capsys.readouterr()
     assert cli.main(["generate", str(tmp_path)]) == 2
-    assert "a model of a text, got one of known-entropy" in error(capsys)
+    assert f"a model of a text, got one of {data}" in error(capsys)
