@@ -18,6 +18,14 @@ def transformer(params, tokens, config):
     same gradients for less memory. Raises ValueError or TypeError for parameters that are not those
     of the config, ValueError for too many tokens, and for one out of range where `embedding` does.
     """
+    return linear(last_state(params, tokens, config), params["W_out"])
+
+
+def last_state(params, tokens, config):
+    """Return what W_out makes logits of: the last state, normed where the rule wants that.
+
+    Shapes: tokens (..., N); result (..., N, d). Memory and errors as in `transformer`, by its name.
+    """
     check_params("transformer", params, config)
     rule = RESIDUAL_RULES[config.residual]
     state = rule.expand(embed("transformer", params, tokens, config), config)
@@ -29,8 +37,8 @@ def transformer(params, tokens, config):
     x = rule.read(state, params.get("read_out", {}), config)
     if rule.final_norm:
         _, norm = rule.last_norm(config)
-        x = norm(x, **params["final_norm"])
-    return linear(x, params["W_out"])
+        return norm(x, **params["final_norm"])
+    return x
 
 
 def hidden_states(params, tokens, config):

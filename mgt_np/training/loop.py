@@ -128,11 +128,23 @@ def train(
                 run.save(state)
                 raise KeyboardInterrupt
             run.step(state)
+            bar.set_postfix(_beside(bar, state.losses[-1], settings), refresh=False)
             bar.update()
-            bar.set_postfix(loss=f"{state.losses[-1]:.3f}", refresh=False)
             if state.step % settings.log_every == 0 or state.step == settings.n_steps:
                 run.write_rows(state)
     return state.params, state.log
+
+
+def _beside(bar, loss, settings):
+    """What the bar says beside the steps: the last loss, and tokens a second at its own rate."""
+    if bar.disable:
+        return {}
+    shown = bar.format_dict
+    rate = shown["rate"]  # smoothed; None until the bar was drawn a second time
+    if rate is None:
+        rate = (shown["n"] - shown["initial"]) / max(shown["elapsed"], 1e-9)
+    tokens = rate * settings.batch * settings.n_tokens
+    return {"loss": f"{loss:.3f}", "tokens/s": f"{tokens:,.0f}"}
 
 
 @contextmanager

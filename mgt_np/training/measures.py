@@ -3,61 +3,160 @@
 import math
 
 from mgt_np.analysis import effective_rank, state_norm
-from mgt_np.arrays import array_namespace
-from mgt_np.layers import cross_entropy, mgt_beta, tangent_gate
-from mgt_np.models import hidden_states, transformer
+from mgt_np.arrays import array_namespace, checkpoint
+from mgt_np.layers import cross_entropy, delta_gate, linear, mgt_beta, rms_norm, tangent_gate
+from mgt_np.models import RESIDUAL_RULES, transformer
+from mgt_np.models.decoder import connections, embed, last_state
+from mgt_np.models.parameters import check_params
+
+from .tasks import IGNORED
+
+LARGE_VOCABULARY = 4096  # with more tokens than this, logits are made in parts
+LOGITS_AT_ONCE = 2**24  # in a part: 64 MiB in float32
 
 
 def loss_of(params, inputs, targets, config):
-    """The mean loss of next tokens in nats, over the targets that count."""
-    return cross_entropy(transformer(params, inputs, config), targets)
+    """The mean loss of next tokens in nats, over the targets that count.
+
+    With a vocabulary above LARGE_VOCABULARY the logits never exist all at once, nor do their
+    gradients; a mean over no target is then NaN. Otherwise errors are those of `transformer` and
+    `cross_entropy`.
+    """
+    if config.vocab_size <= LARGE_VOCABULARY:
+        return cross_entropy(transformer(params, inputs, config), targets)
+    return cross_entropy_in_parts(last_state(params, inputs, config), params["W_out"], targets)
+
+
+def cross_entropy_in_parts(x, W_out, targets, *, at_once=None):
+    """Return `cross_entropy(linear(x, W_out), targets)` from parts of at most `at_once` logits.
+
+        ℓ = Σ_parts Σ_i −log p_target(x_i W_out) / (number of targets that count)
+
+    Shapes: x (..., d), W_out (d, vocab), targets (...) of integers, -100 where one does not count;
+    the default of `at_once` is LOGITS_AT_ONCE, and a part has at least one token. The backward pass
+    makes the logits of all parts but the last a second time. A mean over no target is NaN; other
+    errors are those of `linear` and `cross_entropy`.
+    """
+    *parts, last = _parts(x, W_out, targets, at_once or LOGITS_AT_ONCE)
+    total = 0.0
+    for part, wanted in parts:
+        total = total + checkpoint(_total_loss)(part, W_out, wanted)
+    part, wanted = last  # its backward pass comes at once: nothing to forget
+    return _over_those_that_count(total + _total_loss(part, W_out, wanted), targets)
+
+
+def _total_loss(x, W_out, targets):
+    return cross_entropy(linear(x, W_out), targets, reduction="sum")
+
+
+def _parts(x, W_out, targets, at_once):
+    """Yield tokens, as rows, and their targets: equal parts with at most `at_once` logits."""
+    rows = array_namespace(x).reshape(x, (-1, x.shape[-1]))
+    targets = array_namespace(targets).reshape(targets, (-1,))
+    n_tokens, most = rows.shape[0], max(1, at_once // W_out.shape[-1])
+    n_parts = max(1, math.ceil(n_tokens / most))
+    for i in range(n_parts):
+        start, end = i * n_tokens // n_parts, (i + 1) * n_tokens // n_parts
+        yield rows[start:end, :], targets[start:end]
+
+
+def _over_those_that_count(total, targets):
+    plain = array_namespace(targets)
+    n = plain.sum(plain.astype(targets != IGNORED, total.dtype))
+    return total / plain.where(n == 0, math.nan, n)
 
 
 def validation(params, batches, config):
-    """Mean loss over batches, and the part of the targets that the largest logit gets right."""
+    """Mean loss over batches, and the part of the targets that the largest logit gets right.
+
+    With a vocabulary above LARGE_VOCABULARY the logits never exist all at once, as in `loss_of`.
+    """
     losses, right, total = [], 0, 0
     for inputs, targets in batches:
-        logits = transformer(params, inputs, config)
-        xp, plain = array_namespace(logits), array_namespace(targets)
-        counts = targets >= 0
-        losses.append(float(cross_entropy(logits, targets)))
-        hits = xp.argmax(logits, axis=-1) == targets
-        right += int(plain.sum(plain.astype(hits & counts, plain.int64)))
-        total += int(plain.sum(plain.astype(counts, plain.int64)))
+        plain = array_namespace(targets)
+        loss, hits = _judged(params, inputs, targets, config)
+        losses.append(float(loss))
+        right += hits
+        total += int(plain.sum(plain.astype(targets >= 0, plain.int64)))
     return math.fsum(losses) / len(losses), right / total
 
 
+def _judged(params, inputs, targets, config):
+    """The mean loss of a batch, and how many of its targets have the largest logit."""
+    if config.vocab_size <= LARGE_VOCABULARY:
+        logits = transformer(params, inputs, config)
+        return cross_entropy(logits, targets), _hits(logits, targets)
+    x, W_out, loss, hits = last_state(params, inputs, config), params["W_out"], 0.0, 0
+    for part, wanted in _parts(x, W_out, targets, LOGITS_AT_ONCE):
+        logits = linear(part, W_out)
+        loss = loss + cross_entropy(logits, wanted, reduction="sum")
+        hits += _hits(logits, wanted)
+    return _over_those_that_count(loss, targets), hits
+
+
+def _hits(logits, targets):
+    xp, plain = array_namespace(logits), array_namespace(targets)
+    hits = xp.argmax(logits, axis=-1) == targets  # never, where one does not count
+    return int(plain.sum(plain.astype(hits, plain.int64)))
+
+
 def by_layer(params, inputs, config):
-    """Rank and norm of the state before each block and at the end, MGT's β and gate in each block.
+    """Rank and norm of the state before each block and at the end, β and gate in each block.
 
     A list of dicts: layer, effective_rank (of min(N, d), the mean over the batch), state_norm, beta
-    and gate (means over tokens and features of the attention sub-layer; NaN where a rule has none,
-    and behind the last block).
+    (MGT's, or that of DDL's gate) and gate (MGT's): means over tokens and features of the attention
+    sub-layer; NaN where a rule has none, and behind the last block. Errors as in `transformer`.
     """
     rows = []
-    for layer, state in enumerate(hidden_states(params, inputs, config)):
-        xp = array_namespace(state)
-        whole = bool(xp.all(xp.isfinite(state)))
-        rank = xp.mean(effective_rank(state, normalize=True)) if whole else math.nan
+    for layer, (state, x) in enumerate(_states(params, inputs, config)):
+        xp = array_namespace(x)
+        whole = bool(xp.all(xp.isfinite(x)))
+        rank = xp.mean(effective_rank(x, normalize=True)) if whole else math.nan
         last = layer == config.n_layers
-        update = {} if last else params["blocks"][layer]["attention_residual"].get("update", {})
+        residual = {} if last else _of_attention(params["blocks"][layer], config)
         rows.append(
             {
                 "layer": layer,
                 "effective_rank": float(rank),
-                "state_norm": float(xp.mean(state_norm(state))),
-                "beta": _beta(state, update, config),
-                "gate": _gate(state, update),
+                "state_norm": float(xp.mean(state_norm(x))),
+                "beta": _beta(state, residual, config),
+                "gate": _gate(x, residual.get("update", {})),
             }
         )
     return rows
 
 
-def _beta(x, update, config):
-    if not {"W_beta", "b_beta", "alpha"} <= update.keys():
+def _states(params, inputs, config):
+    """Yield the rule's state before each block and at the end, and one stream: `hidden_states`."""
+    check_params("by_layer", params, config)
+    rule, x = RESIDUAL_RULES[config.residual], embed("by_layer", params, inputs, config)
+    state = rule.expand(x, config)
+    yield state, x
+    for block in params["blocks"]:
+        for _, sublayer, residual in connections(block, config):
+            state = rule.update(state, sublayer, residual, config)
+        yield state, rule.read(state, params.get("read_out", {}), config)
+
+
+def _of_attention(block, config):
+    """The rule's parameters for a block's attention sub-layer."""
+    return next(residual for name, _, residual in connections(block, config) if name == "attention")
+
+
+def _beta(state, residual, config):
+    """The mean of MGT's β, or of DDL's, whose gate reads the state as its sub-layer does."""
+    update = residual.get("update", {})
+    if not {"W_beta", "b_beta"} <= update.keys():
         return math.nan
-    xp, options = array_namespace(x), {"lam": config.mgt_lam, "eps": config.mgt_eps}
-    return float(xp.mean(mgt_beta(x, update["W_beta"], update["b_beta"], **options)))
+    if "W_v" in update:
+        x = RESIDUAL_RULES[config.residual].read(state, residual, config)
+        context = rms_norm(x, **residual["norm"], eps=config.ddl_norm_eps)
+        names = ("W_beta", "b_beta", "W_hidden", "b_hidden")
+        beta = delta_gate(context, **{name: update[name] for name in names if name in update})
+    else:
+        options = {"lam": config.mgt_lam, "eps": config.mgt_eps}
+        beta = mgt_beta(state, update["W_beta"], update["b_beta"], **options)
+    return float(array_namespace(beta).mean(beta))
 
 
 def _gate(x, update):

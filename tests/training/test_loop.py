@@ -5,10 +5,12 @@ import dataclasses
 import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -59,6 +61,22 @@ def test_the_log_and_the_layers_are_written(tmp_path):
     trees, record = load_checkpoint(tmp_path / "checkpoint.npz", {"params": params})
     assert same(trees["params"], params)
     assert record["step"] == 12
+
+
+def test_the_bar_says_the_loss_and_the_tokens_a_second(capsys):
+    train(config_of(), SMALL, threads=1, progress=True)
+    said = capsys.readouterr().err
+    assert "12/12" in said
+    assert re.search(r"loss=\d+\.\d{3}, tokens/s=[\d,]+", said)
+    train(config_of(), SMALL, threads=1)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("rate", "tokens"), [(250.0, "4,000"), (None, "640")])
+def test_tokens_a_second_are_the_bars_steps_a_second_times_the_batch(rate, tokens):
+    shown = {"rate": rate, "n": 22, "initial": 2, "elapsed": 0.5}  # 40 steps a second
+    bar = types.SimpleNamespace(disable=False, format_dict=shown)
+    assert loop._beside(bar, 1.23456, SMALL) == {"loss": "1.235", "tokens/s": tokens}
 
 
 def interrupt_at(monkeypatch, number):
