@@ -75,7 +75,7 @@ def _parser():
     _add_training(commands)
 
     benchmark = commands.add_parser(
-        "benchmark", help="training step and forward pass beside the peers that are installed"
+        "benchmark", help="training step, with AdamW too, and forward pass, beside installed peers"
     )
     benchmark.add_argument("--shape", default="wide", help="wide (default), deep or tiny")
     benchmark.add_argument("--rule", default="mgt", help="residual rule; default: mgt")

@@ -1,6 +1,7 @@
 """The benchmark measures what it says: the same model everywhere, every product, every byte."""
 
 import dataclasses
+import functools
 import importlib
 import json
 import sys
@@ -11,13 +12,14 @@ import numpy as np
 import pytest
 
 from mgt_np import cli
-from mgt_np.arrays import tree_map
+from mgt_np.arrays import leaves_with_paths, tree_map
 from mgt_np.benchmark import IMPLEMENTATIONS, SHAPES, implementations, measuring, run
-from mgt_np.benchmark.implementations import Implementation, builder, ready_step
+from mgt_np.benchmark.implementations import ADAMW, CLIP, Implementation, builder, ready_step
 from mgt_np.benchmark.measuring import difference, interleaved, peak_bytes
 from mgt_np.benchmark.packing import packed, unpacked
 from mgt_np.benchmark.products import rates, step_flops, watched
 from mgt_np.benchmark.shapes import Shape, problem
+from mgt_np.training import adamw_init, adamw_update, clip_by_global_norm, global_norm
 
 SMALL = Shape(batch=2, n_tokens=6, d_model=8, n_heads=2, n_layers=3, d_ff=12, vocab_size=11)
 # Those that every peer has; a rule that a peer has not is left out there, and said so.
@@ -74,6 +76,45 @@ def test_what_torch_compiles_is_the_same_model(monkeypatch):
     assert [block.__name__ for block in blocks] == ["_block"]
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_a_whole_training_step_is_pytorchs(rule):
+    pytest.importorskip("torch")
+    model = in_float64(rule)
+    ours, theirs = (builder(name, rule)[0](*model) for name in ("mgt_np", "torch"))
+    after = []
+    for implementation in (ours, theirs):
+        loss, params, _ = implementation.training()()
+        after.append(implementation.to_host(loss, params))
+    (loss, params), (their_loss, their_params) = after
+    assert tree_map(np.shape, params) == tree_map(np.shape, their_params)
+    assert loss == pytest.approx(their_loss, rel=1e-12)
+    close = functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-12)
+    theirs_at = dict(leaves_with_paths(their_params))
+    for path, x in leaves_with_paths(params):
+        # The gradient of a key's bias is zero but for rounding, which AdamW divides by eps.
+        atol = 1e-10 if path.endswith("['b_k']") else 1e-12
+        np.testing.assert_allclose(x, theirs_at[path], rtol=0, atol=atol, err_msg=path)
+    gradients = ours.step()[1]
+    assert float(global_norm(gradients)) > CLIP
+    state = adamw_init(model[1])
+    clipped, _ = clip_by_global_norm(gradients, CLIP)
+    tree_map(close, params, adamw_update(model[1], clipped, state, **ADAMW)[0])
+
+
+@pytest.mark.parametrize("name", ["mgt_np", "composed", "torch"])
+def test_a_training_goes_on_and_leaves_the_weights_of_the_others(name):
+    pytest.importorskip(IMPLEMENTATIONS[name][0])
+    implementation = builder(name, "mgt")[0](*problem(SMALL, "mgt"))
+    before = implementation.to_host(*implementation.step())
+    whole_step = implementation.training()
+    losses = [float(whole_step()[0]) for _ in range(5)]
+    assert losses[0] == pytest.approx(before[0], rel=1e-6)
+    assert losses == sorted(losses, reverse=True)
+    assert losses[0] > losses[-1]
+    assert difference(implementation.to_host(*implementation.step()), before) < 1e-6
+    assert float(implementation.training()()[0]) == pytest.approx(losses[0], rel=1e-6)
+
+
 def test_packing_and_unpacking_are_inverse():
     _, params, _ = problem(SMALL, "mgt")
     assert packed(params)["blocks"][0]["attention"]["W_qkv"].shape == (8, 24)
@@ -95,10 +136,16 @@ def test_a_difference_is_that_of_the_worst_array():
 
 def test_rounds_are_interleaved_and_each_timed_call_follows_one_that_is_not(monkeypatch):
     monkeypatch.setattr(measuring, "PAUSE", 0.0)
-    calls, ticks = [], []
-    functions = {name: lambda name=name: calls.append(name) for name in "ab"}
-    seconds = interleaved(functions, 2, lambda: ticks.append(1))
+    calls, ticks, noted = [], [], []
+
+    def called(name):
+        calls.append(name)
+        return len(calls)
+
+    functions = {name: functools.partial(called, name) for name in "ab"}
+    seconds = interleaved(functions, 2, lambda: ticks.append(1), lambda *pair: noted.append(pair))
     assert "".join(calls) == "aabb" * 3
+    assert noted == [("a", 6), ("b", 8), ("a", 10), ("b", 12)]
     assert {name: len(values) for name, values in seconds.items()} == {"a": 2, "b": 2}
     assert len(ticks) == 6
 
@@ -212,8 +259,16 @@ def test_json_has_a_row_for_every_implementation_that_is_here(small, bare, capsy
     record = json.loads(capsys.readouterr().out)
     assert [row["implementation"] for row in record["rows"]] == ["mgt_np", "composed", "autograd"]
     for row in record["rows"]:
-        assert row.keys() == {"implementation", "step_seconds", "forward_seconds", "peak_bytes"}
+        assert row.keys() == {
+            *("implementation", "step_seconds", "forward_seconds", "peak_bytes"),
+            *("train_seconds", "optimizer_seconds"),
+        }
         assert min(row["forward_seconds"], row["step_seconds"]) > 0.0
+        if row["implementation"] == "autograd":  # no such loop is written
+            assert row["train_seconds"] is row["optimizer_seconds"] is None
+        else:
+            assert row["train_seconds"] > 0.0
+            assert row["optimizer_seconds"] > 0.0
         assert row["peak_bytes"] == 2**20
     assert record["left_out"].keys() == {"torch", "torch.compile", "jax"}
     assert record["differences"].keys() == {"composed", "autograd"}
@@ -224,6 +279,9 @@ def test_json_has_a_row_for_every_implementation_that_is_here(small, bare, capsy
     assert record["processor"]
     assert record["gemm"]["fraction"] > 0.0
     assert {len(values) for values in record["seconds"]["step"].values()} == {2}
+    for what in ("train", "optimizer"):
+        times = record["seconds"][what]
+        assert {name: len(values) for name, values in times.items()} == {"mgt_np": 2, "composed": 2}
 
 
 def test_the_table_names_what_was_measured_and_what_was_not(small, bare, capsys):
@@ -235,6 +293,11 @@ def test_the_table_names_what_was_measured_and_what_was_not(small, bare, capsys)
     assert printed.count("1.0 MiB") == 2
     assert "matrix products" in printed
     assert "seen in `matmul`" not in printed
+    *_, whole = printed.partition("whole step")
+    whole, _, ratios = whole.partition("whole training step, clipping and AdamW in it")
+    assert "mgt_np" in whole
+    assert "mgt_np" in ratios
+    assert "autograd" not in whole + ratios  # no such loop is written
 
 
 @pytest.mark.parametrize("load", [0.2, 1.5])

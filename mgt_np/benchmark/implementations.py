@@ -20,6 +20,10 @@ IMPLEMENTATIONS = {
     "autograd": ("autograd", "in_autograd", "build"),
 }
 
+# Of the whole training step, the same for all.
+CLIP = 1.0
+ADAMW = {"lr": 1e-3, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.01}
+
 
 @dataclass(frozen=True)
 class Implementation:
@@ -27,12 +31,15 @@ class Implementation:
 
     `step()` gives loss and gradients, `forward()` the logits, both when they are computed;
     `to_host(loss, gradients)` makes a float and a tree like the parameters' of NumPy arrays.
-    `compiles`: whether the first call also compiles.
+    `training()` begins a training at these weights and returns its step, which gives the loss, the
+    parameters after clipping and AdamW, for `to_host` too, and the seconds that those two took;
+    None where no such loop is written. `compiles`: whether the first call also compiles.
     """
 
     step: Callable[[], tuple[Any, Any]]
     forward: Callable[[], Any]
     to_host: Callable[[Any, Any], tuple[float, dict]]
+    training: Callable[[], Callable[[], tuple[Any, Any, float]]] | None = None
     compiles: bool = False
 
 

@@ -1,16 +1,17 @@
 """The decoder in PyTorch's own functions, eager and compiled."""
 
 import functools
+import time
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from mgt_np.arrays import leaves_with_paths
-from mgt_np.arrays.trees import rebuild
+from mgt_np.arrays.trees import leaves_of, rebuild
 from mgt_np.models import RESIDUAL_RULES
 
-from .implementations import Implementation
+from .implementations import ADAMW, CLIP, Implementation
 from .packing import packed, unpacked
 from .rules import rules
 
@@ -60,34 +61,58 @@ def _logits(params, tokens, config, block):
 
 
 def build(config, params, tokens, *, compiled=False):
-    params, back = _leaves(packed(params))
-    leaves = [leaf for _, leaf in leaves_with_paths(params)]
+    start = packed(params)
+    params, back = _leaves(start)
     tokens = torch.as_tensor(tokens)
     inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
 
     # One block, compiled once for all layers: the whole of a hundred takes minutes to compile.
     block = torch.compile(_block, dynamic=False) if compiled else _block
 
-    def loss():
+    def loss(params):
         logits = _logits(params, inputs, config, block)
         return F.cross_entropy(logits.flatten(0, -2), targets.flatten())
 
-    def step():
-        for leaf in leaves:
-            leaf.grad = None
-        value = loss()
-        value.backward()
-        return value.detach(), [leaf.grad for leaf in leaves]
+    def training():
+        own, _ = _leaves(start)  # AdamW writes into them
+        return _training(_step(loss, own), leaves_of(own))
 
     @torch.inference_mode()
     def forward():
         return _logits(params, inputs, config, block)
 
-    return Implementation(step, forward, back, compiles=compiled)
+    return Implementation(_step(loss, params), forward, back, training, compiles=compiled)
 
 
 def build_compiled(config, params, tokens):
     return build(config, params, tokens, compiled=True)
+
+
+def _step(loss, params):
+    leaves = leaves_of(params)
+
+    def step():
+        for leaf in leaves:
+            leaf.grad = None
+        value = loss(params)
+        value.backward()
+        return value.detach(), [leaf.grad for leaf in leaves]
+
+    return step
+
+
+def _training(step, leaves):
+    optimizer = torch.optim.AdamW(leaves, **ADAMW)
+
+    def whole_step():
+        value, _ = step()
+        start = time.perf_counter()
+        torch.nn.utils.clip_grad_norm_(leaves, CLIP)
+        optimizer.step()
+        seconds = time.perf_counter() - start
+        return value, [leaf.detach() for leaf in leaves], seconds
+
+    return whole_step
 
 
 def _leaves(params):

@@ -38,7 +38,7 @@ def difference(got, expected):
     return float("inf") if any(np.isnan(worst)) else max(worst)
 
 
-def interleaved(functions, rounds, tick=lambda: None):
+def interleaved(functions, rounds, tick=lambda: None, note=lambda name, result: None):
     """Call each function once a round, and return the seconds of each: a dict of lists.
 
     One round before them is not counted. Before its turn each function is called once more,
@@ -46,7 +46,7 @@ def interleaved(functions, rounds, tick=lambda: None):
     while when their work is done, its arrays have taken the caches, and its garbage would be
     collected in the time of the next. Without this, who comes after whom decides the times. A
     result is kept until the next is there, as in a training loop. What is there before the first
-    round is kept out of Python's collections.
+    round is kept out of Python's collections. `note` is called with each result that was timed.
     """
     seconds = {name: [] for name in functions}
     gc.collect()
@@ -59,8 +59,10 @@ def interleaved(functions, rounds, tick=lambda: None):
                 kept = function()
                 start = time.perf_counter()
                 kept = function()
+                end = time.perf_counter()
                 if i:
-                    seconds[name].append(time.perf_counter() - start)
+                    seconds[name].append(end - start)
+                    note(name, kept)
                 del kept
                 tick()
     finally:

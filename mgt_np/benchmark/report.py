@@ -20,6 +20,7 @@ def lines(record):
         yield f"  {name:15}{worst:10.1e}{'' if worst <= record['limit'] else '  DIFFERS'}"
     if record["agree"]:
         yield from _times(record["rows"])
+        yield from _whole_steps(record["rows"])
         yield from _gemm(record["gemm"])
 
 
@@ -31,13 +32,28 @@ def _times(rows):
         memory = "not known" if peak is None else f"{peak / 2**20:.1f} MiB"
         times = "".join(f"{1e3 * row[key]:9.2f} ms" for key in ("step_seconds", "forward_seconds"))
         yield f"{row['implementation']:15}{times}{memory:>14}"
-    for key, what in (("step_seconds", "step"), ("forward_seconds", "forward pass")):
-        yield ""
-        yield f"{what}: time of the row over time of the column, of medians"
-        yield " " * 15 + "".join(f"{row['implementation']:>15}" for row in rows)
-        for row in rows:
-            ratios = "".join(f"{row[key] / other[key]:15.2f}" for other in rows)
-            yield f"{row['implementation']:15}{ratios}"
+    yield from _ratios(rows, "step_seconds", "step")
+    yield from _ratios(rows, "forward_seconds", "forward pass")
+
+
+def _whole_steps(rows):
+    rows = [row for row in rows if row["train_seconds"] is not None]
+    yield ""
+    yield f"{'':15}{'whole step':>12}{'optimizer':>12}{'its share':>14}"
+    for row in rows:
+        whole, optimizer = row["train_seconds"], row["optimizer_seconds"]
+        times = "".join(f"{1e3 * seconds:9.2f} ms" for seconds in (whole, optimizer))
+        yield f"{row['implementation']:15}{times}{optimizer / whole:14.3f}"
+    yield from _ratios(rows, "train_seconds", "whole training step, clipping and AdamW in it")
+
+
+def _ratios(rows, key, what):
+    yield ""
+    yield f"{what}: time of the row over time of the column, of medians"
+    yield " " * 15 + "".join(f"{row['implementation']:>15}" for row in rows)
+    for row in rows:
+        ratios = "".join(f"{row[key] / other[key]:15.2f}" for other in rows)
+        yield f"{row['implementation']:15}{ratios}"
 
 
 def _gemm(gemm):

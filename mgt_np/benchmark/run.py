@@ -92,24 +92,37 @@ def _first_step(built, left_out):
 
 def _measured(built, shape, rules, rounds):
     steps = {name: each.step for name, each in built.items()}
-    forwards = {name: each.forward for name, each in built.items()}
-    with tqdm(total=2 * (rounds + 1) * len(built), desc="rounds", leave=False) as bar:
-        seconds = {
-            "step": interleaved(steps, rounds, bar.update),
-            "forward": interleaved(forwards, rounds, bar.update),
-        }
-    step_medians, forward_medians = map(_medians, seconds.values())
-    gemm = rates(steps[OURS], step_medians[OURS], shape, rules[OURS])
+    seconds = _seconds(built, steps, rounds)
+    medians = {what: _medians(times) for what, times in seconds.items()}
+    gemm = rates(steps[OURS], medians["step"][OURS], shape, rules[OURS])
     rows = [
         {
             "implementation": name,
-            "step_seconds": step_medians[name],
-            "forward_seconds": forward_medians[name],
+            **{f"{what}_seconds": medians[what].get(name) for what in seconds},
             "peak_bytes": peak_bytes(ready_step, name.partition(" ")[0], shape, rules[name]),
         }
         for name in tqdm(built, desc="memory", leave=False)
     ]
     return {"rows": rows, "gemm": gemm, "seconds": seconds}
+
+
+def _seconds(built, steps, rounds):
+    """All times: {"step": {implementation: a list}, "forward", "train", "optimizer"}."""
+    forwards = {name: each.forward for name, each in built.items()}
+    trainings = {name: each.training() for name, each in built.items() if each.training}
+    optimizer = {name: [] for name in trainings}
+
+    def note(name, result):
+        optimizer[name].append(result[-1])
+
+    calls = (rounds + 1) * (2 * len(built) + len(trainings))
+    with tqdm(total=calls, desc="rounds", leave=False) as bar:
+        return {
+            "step": interleaved(steps, rounds, bar.update),
+            "forward": interleaved(forwards, rounds, bar.update),
+            "train": interleaved(trainings, rounds, bar.update, note),
+            "optimizer": optimizer,
+        }
 
 
 def _medians(seconds):

@@ -23,7 +23,7 @@ BELOW = {
     "data": {"arrays"},
     "training": {"analysis", "arrays", "data", "layers", "models", "settings"},
     "crosscheck": {"analysis", "arrays", "data", "layers"},
-    "benchmark": {"arrays", "layers", "models"},
+    "benchmark": {"arrays", "layers", "models", "training"},
     "plotting": {"arrays", "analysis"},
     "runs": {"arrays", "data"},
     "settings": {"arrays"},
