@@ -11,11 +11,13 @@ from . import (
     head_identifiability,
     headline,
     jacobian_at_start,
+    language_model,
     layer_norm_and_rank,
     mixing_gain,
     path_lengths,
     phase_diagram,
     rank_evolution,
+    rungs,
     span,
     stream_collapse,
     tangency,
@@ -50,6 +52,8 @@ EXPERIMENTS = MappingProxyType(
                 layer_norm_and_rank,
                 span,
                 head_identifiability,
+                rungs,
+                language_model,
             ),
         )
     }

@@ -86,6 +86,16 @@ SMALL = {
     },
     "stream-collapse": {"depth": 3, "n_seeds": 2, "d_model": 8, "n_heads": 2, "n_tokens": 8},
     "jacobian-at-start": {"n_seeds": 2, "depths": (1, 2)},
+    "rungs": {"word_orders": (1, 2), "byte_orders": (1, 2), "first_bytes": 1000},
+    "language-model": {
+        "n_seeds": 2,
+        "n_layers": 2,
+        "d_model": 8,
+        "n_tokens": 8,
+        "n_steps": 6,
+        "log_every": 2,
+        "models": ("MGT", "Post-LN", "Pre-LN"),
+    },
 }
 
 
