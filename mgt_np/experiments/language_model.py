@@ -56,7 +56,7 @@ def claims(settings):
     beats = f"mean over seeds of MGT's loss − the other's + {ERRORS:g} standard errors < 0"
     return [
         Claim(
-            says=f"Trained, {settings.n_layers} layers of MGT have a lower loss than other rules",
+            says=f"{settings.n_layers} trained layers of MGT have a lower loss than other rules'",
             source=PAPER,
             criterion=f"{beats}, after {settings.n_steps} steps",
             measure=at_equal_steps,
@@ -66,7 +66,7 @@ def claims(settings):
             title="MGT's loss is lower than other rules'",
         ),
         Claim(
-            says="So they have at equal arithmetic",
+            says="MGT's loss is lower than other rules' at equal arithmetic",
             source="our question to MGT 2601.01014",
             criterion=f"{beats}, at the last logged steps of at most the cheaper run's arithmetic",
             measure=at_equal_arithmetic,
@@ -75,9 +75,9 @@ def claims(settings):
             form="{:+.3f} ± {:.3f} nats",
         ),
         Claim(
-            says=f"{settings.n_layers} layers train into more than the frequencies of bytes",
+            says=f"{settings.n_layers} trained layers predict bytes better than counts of bytes do",
             source="our question to MGT 2601.01014",
-            criterion="loss < the unigram's on the same batches, with each seed",
+            criterion="loss < that of bytes counted in the train split, with each seed",
             measure=lambda result: result.rows.where(step=settings.n_steps).by(
                 "{model}", lambda row: row["valid_loss"] - row["unigram"], np.max
             ),
@@ -118,7 +118,7 @@ def at_equal_arithmetic(result):
 
 
 def arithmetic(row):
-    """The arithmetic up to a row, in steps times weights."""
+    """Steps times weights: nearly proportional to the arithmetic up to a row (`n_weights`)."""
     return row["step"] * row["weights"]
 
 

@@ -2,9 +2,10 @@
 
 n-gram models of words and of bytes, and compressors of the standard library: the rungs that the
 loss of a trained model is held against. Bits per byte put words and bytes on one scale. They
-read the train split, but for plain compressors, and are judged on the valid split. Words leave out
-how blanks stand and how a word is spelled that train lacks: nothing of WikiText-2, which has <unk>
-and single blanks in the text itself, but a part of python-docs, where their bits are too few.
+learn from the train split, except for plain compressors, and are judged on the valid split. A model
+of words predicts neither the blanks between them nor the spelling of words that train lacks. On
+WikiText-2, whose text has single blanks and <unk>, nothing is lost; on python-docs its bits are too
+few.
 """
 
 import bz2
@@ -65,22 +66,19 @@ def claims(settings):
 
 def _of_xz(settings):
     better = Claim(
-        says="The bytes before, counted, predict better than xz that has read the same text",
-        source="our question to the anchors",
+        says="Counted bytes predict better than xz that has read the same text",
+        source="our question",
         criterion="bits per byte of every smoothing's best order < those of xz given train",
         measure=partial(against_xz, level=BYTES),
         passes=lambda both: both[0] < both[1],
         only_if="smoothed by {}",
         form="{:.3f} bits per byte, xz {:.3f}",
-        title="Counted bytes predict better than xz that has read the same text",
     )
     words = replace(
         better,
         says="Counted words predict better than xz that has read the same text",
         measure=partial(against_xz, level=WORDS),
-        title="",
         beside=unspelled,
-        readme=False,
     )
     return [better, words] if settings.data == WHOLE_WORDS else [better]
 
@@ -88,7 +86,7 @@ def _of_xz(settings):
 def _of_counting(settings):
     longer = Claim(
         says="Each longer context predicts better",
-        source="our question to the anchors",
+        source="our question",
         criterion="every order's perplexity < that of the shorter one",
         measure=steps,
         passes=lambda ratio: ratio < 1.0,
@@ -97,7 +95,7 @@ def _of_counting(settings):
     )
     halved = Claim(
         says="One word before halves the perplexity at least",
-        source="our question to the anchors",
+        source="our question",
         criterion="perplexity of order 2 ≤ ½ × that of order 1",
         measure=one_word,
         passes=lambda ratio: ratio <= 0.5,

@@ -6,21 +6,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from mgt_np.arrays import leaves_with_paths
+from mgt_np.data import load_corpus, ngram_probabilities
 from mgt_np.models import TransformerConfig, init_transformer
 from mgt_np.training import TrainingError, TrainingSettings, load_task, train
 
 from .experiment import Where, generator
 from .writing import read_csv
 
-MGT, POST, PRE = "MGT", "Post-LN", "Pre-LN"
-SMALL, SCALED = "Pre-LN, steps of MGT's size", "Pre-LN/√L"
+MGT, SMALL = "MGT", "Pre-LN, steps of MGT's size"
 # MGT's first step is β g F with β = tanh 0.05 and a gate of ½ in the mean; here it is fixed.
 MODELS = {
     MGT: {"residual": "mgt"},
-    POST: {"residual": "post_ln"},
-    PRE: {"residual": "pre_ln"},
+    "Post-LN": {"residual": "post_ln"},
+    "Pre-LN": {"residual": "pre_ln"},
     SMALL: {"residual": "scaled_residual", "scaled_residual_factor": math.tanh(0.05) / 2},
-    SCALED: {"residual": "scaled_residual"},
+    "Pre-LN/√L": {"residual": "scaled_residual"},
     "DeepNorm": {"residual": "deepnorm"},
     "ReZero": {"residual": "rezero"},
     "mHC": {"residual": "mhc"},
@@ -51,8 +51,8 @@ def trained_rows(there, model, seed, folder, *, n_layers, d_model, n_heads, **ho
     """Train a model of `MODELS`, and return a dict for each logged step.
 
     Columns: step; valid_loss and the `unigram`'s on the same batches, nats a byte; rank, of the
-    last state, over min(N, d); weights, the number of entries of its matrices but the embedding's,
-    to which the arithmetic of a step is proportional. A run that breaks off has a last row of NaN.
+    last state, over min(N, d); weights, the number of entries of the model's matrices without its
+    embeddings. A run that breaks off has a last row of NaN.
     """
     settings = TrainingSettings(
         seed=int(generator(seed).integers(2**62)),
@@ -80,7 +80,7 @@ def trained_rows(there, model, seed, folder, *, n_layers, d_model, n_heads, **ho
         broke = True
     last = read_csv(folder / "layers.csv").where(layer=n_layers)
     fixed = {"model": model, "layers": n_layers, "seed": seed[-1], "weights": n_weights(config)}
-    fixed["unigram"] = unigram_loss(task)
+    fixed["unigram"] = unigram_loss(task, how["data"])
     rows = [
         fixed | {"step": row["step"], "valid_loss": row["valid_loss"], "rank": rank}
         for row, rank in zip(
@@ -93,29 +93,31 @@ def trained_rows(there, model, seed, folder, *, n_layers, d_model, n_heads, **ho
 
 
 def n_weights(config):
-    """The number of entries of all matrices that a token is multiplied with."""
+    """The number of entries of all matrices but the embeddings.
+
+    To these the arithmetic of a step is nearly proportional: attention's scores, the same in every
+    model, and the mixing of streams are not in it.
+    """
     params = init_transformer(np.random.default_rng(0), config)
     counted = {name: tree for name, tree in params.items() if name not in ("tokens", "positions")}
     return sum(leaf.size for _, leaf in leaves_with_paths(counted) if leaf.ndim > 1)
 
 
-def unigram_loss(task, n_batches=64):
-    """The loss on the fixed batches of the frequencies of tokens, in nats.
+def unigram_loss(task, data):
+    """The loss of single bytes, counted in the train split, on the task's fixed batches, in nats.
 
-    They are counted in batches of the task, one added to each.
+    Witten–Bell's smoothing: a byte that was never seen has a probability above 0.
     """
-    rng = np.random.default_rng(0)
-    counts = np.ones(task.vocab_size)
-    for _ in range(n_batches):
-        counts += np.bincount(task.batch(rng)[1].ravel(), minlength=task.vocab_size)
+    train = load_corpus(data).tokens
     targets = np.concatenate([targets.ravel() for _, targets in task.valid])
-    return float(-np.mean(np.log(counts / counts.sum())[targets]))
+    options = {"order": 1, "smoothing": "witten-bell"}
+    return float(-np.mean(np.log(ngram_probabilities(train, targets, task.vocab_size, **options))))
 
 
-def at_end(result, column="valid_loss", **wanted):
-    """{model: values of the last step, one a seed} of the rows with these values."""
-    rows = result.rows.where(step=result.settings.n_steps, **wanted)
-    return {model: rows.where(model=model).column(column) for model in rows.values("model")}
+def at_end(result):
+    """{model: losses after the last step, one a seed}."""
+    rows = result.rows.where(step=result.settings.n_steps)
+    return {name: rows.where(model=name).column("valid_loss") for name in rows.values("model")}
 
 
 def lower_by(mine, others):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mgt_np.arrays.libraries import There, place
+from mgt_np.data import load_corpus
 from mgt_np.experiments import language_model, trained
 from mgt_np.experiments.experiment import generator
 from mgt_np.models import TransformerConfig
@@ -84,11 +85,16 @@ def test_weights_are_the_entries_of_the_matrices_but_the_embeddings():
 
 
 def test_the_unigram_loss_by_hand():
-    tokens = np.array([[0, 0, 0, 1]])
-    task = Task("four tokens", 2, lambda rng: (tokens, tokens), [(tokens, np.array([[0, 1]]))])
-    p = np.array([4, 2]) / 6  # counts 3 and 1, and one added
+    text = load_corpus("python-docs").tokens
+    there, never = np.bincount(text, minlength=256)[[97, 255]]
+    assert never == 0
+    kinds = len(set(text.tolist()))
+    p = (np.array([there, never]) + kinds / 256) / (text.size + kinds)
+    task = Task(
+        "two bytes", 256, None, [(np.array([[0]]), np.array([[byte]])) for byte in (97, 255)]
+    )
     expected = -np.mean(np.log(p))
-    assert trained.unigram_loss(task, n_batches=1) == pytest.approx(expected, rel=1e-15)
+    assert trained.unigram_loss(task, "python-docs") == pytest.approx(expected, rel=1e-14)
 
 
 def test_a_difference_counts_beyond_two_standard_errors():
