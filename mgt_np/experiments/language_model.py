@@ -39,6 +39,7 @@ class Settings(Training):
 
 QUICK = Settings()
 FULL = Settings(
+    dtype="float32",
     data="wikitext-2",
     n_layers=48,
     d_model=32,

@@ -80,7 +80,7 @@ def compute(work, name, cell, folder, *, resumes=False, wait=True):
 
 
 def _compute(work, name, cell, folder, *, resumes):
-    start = time.perf_counter()
+    start = time.perf_counter(), time.process_time()
     task = {"experiment": name, "cell": cell, "versions": versions(cell["array_library"])}
     task |= {"host": socket.gethostname()}
     write_whole(folder / "task.json", _json(task))
@@ -97,7 +97,9 @@ def _compute(work, name, cell, folder, *, resumes):
             file.flush()
             digest.update(line)
         os.fsync(file.fileno())
-    done = {"sha256": digest.hexdigest(), "seconds": round(time.perf_counter() - start, 3)}
+    ended = time.perf_counter(), time.process_time()
+    seconds, core_seconds = (round(b - a, 3) for a, b in zip(start, ended, strict=True))
+    done = {"sha256": digest.hexdigest(), "seconds": seconds, "core_seconds": core_seconds}
     write_whole(folder / "done", _json(done))
     (folder / "error.txt").unlink(missing_ok=True)
 
