@@ -131,7 +131,7 @@ def _add_reproducing(commands):
         help="numpy (default), cupy, torch, jax, or auto: CuPy if a device of it answers",
     )
     option("--device", metavar="D", help="one of the library's devices")
-    option("--dtype", choices=("float32", "float64"), default="float64")
+    option("--dtype", choices=("float32", "float64"), help="default: the experiment's")
     option(
         "--findings", type=Path, metavar="FILE", help="renew the table of findings in this Markdown"
     )
@@ -263,7 +263,7 @@ def _reproduce(arguments, command):
 def _plans(arguments, chosen):
     from mgt_np.settings import plans
 
-    there = place(arguments.array_library, arguments.device, dtype=arguments.dtype)
+    there = place(arguments.array_library, arguments.device, dtype=arguments.dtype or "float64")
     if arguments.array_library == "auto":
         _complain(f"computing with {there}")
     given = {name: getattr(arguments, name) for name in ("seed", "data", "device", "dtype")}

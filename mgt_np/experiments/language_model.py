@@ -39,7 +39,6 @@ class Settings(Training):
 
 QUICK = Settings()
 FULL = Settings(
-    dtype="float32",
     data="wikitext-2",
     n_layers=48,
     d_model=32,

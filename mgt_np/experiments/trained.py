@@ -8,9 +8,10 @@ import numpy as np
 from mgt_np.arrays import leaves_with_paths
 from mgt_np.data import load_corpus, ngram_probabilities
 from mgt_np.models import TransformerConfig, init_transformer
-from mgt_np.training import TrainingError, TrainingSettings, load_task, train
+from mgt_np.training import Task, TrainingError, TrainingSettings, load_task, train
 
 from .experiment import Where, generator
+from .rows import Rows
 from .writing import read_csv
 
 MGT, SMALL = "MGT", "Pre-LN, steps of MGT's size"
@@ -33,6 +34,7 @@ ERRORS = 2.0  # standard errors by which a mean difference counts
 class Training(Where):
     """Sizes, and how long is learned: bytes of a text, all models at one learning rate."""
 
+    dtype: str = "float32"
     seed: int = 0
     n_seeds: int = 3
     data: str = "python-docs"
@@ -47,12 +49,22 @@ class Training(Where):
     n_valid: int = 4
 
 
-def trained_rows(there, model, seed, folder, *, n_layers, d_model, n_heads, **how):
-    """Train a model of `MODELS`, and return a dict for each logged step.
+@dataclass(frozen=True)
+class Trained:
+    """A run: the rows of `log.csv` and of `layers.csv`, and whether it broke off before its end."""
 
-    Columns: step; valid_loss and the `unigram`'s on the same batches, nats a byte; rank, of the
-    last state, over min(N, d); weights, the number of entries of the model's matrices without its
-    embeddings. A run that breaks off has a last row of NaN.
+    config: TransformerConfig
+    task: Task
+    log: Rows
+    layers: Rows
+    broke: bool
+
+
+def trained(there, options, seed, folder, *, n_layers, d_model, n_heads, **how):
+    """Train a decoder in a cell's folder, from the checkpoint there if there is one.
+
+    `options` are fields of `TransformerConfig` beside the sizes, `how` fields of
+    `TrainingSettings`. d_ff is 4 d.
     """
     settings = TrainingSettings(
         seed=int(generator(seed).integers(2**62)),
@@ -63,7 +75,7 @@ def trained_rows(there, model, seed, folder, *, n_layers, d_model, n_heads, **ho
     sizes = {name: how[name] for name in ("batch", "n_tokens", "n_valid")}
     task = load_task(how["data"], **sizes)
     config = TransformerConfig(
-        **MODELS[model],
+        **options,
         vocab_size=task.vocab_size,
         d_model=d_model,
         d_ff=4 * d_model,
@@ -78,17 +90,27 @@ def trained_rows(there, model, seed, folder, *, n_layers, d_model, n_heads, **ho
         train(config, settings, task=task, folder=folder, resume=kept, threads=1)
     except TrainingError:
         broke = True
-    last = read_csv(folder / "layers.csv").where(layer=n_layers)
-    fixed = {"model": model, "layers": n_layers, "seed": seed[-1], "weights": n_weights(config)}
-    fixed["unigram"] = unigram_loss(task, how["data"])
+    log, layers = (read_csv(folder / f"{name}.csv") for name in ("log", "layers"))
+    return Trained(config, task, log, layers, broke)
+
+
+def trained_rows(there, model, seed, folder, **how):
+    """Train a model of `MODELS`, and return a dict for each logged step.
+
+    Columns: step; valid_loss and the `unigram`'s on the same batches, nats a byte; rank, of the
+    last state, over min(N, d); weights, the number of entries of the model's matrices without its
+    embeddings. A run that breaks off has a last row of NaN.
+    """
+    run = trained(there, MODELS[model], seed, folder, **how)
+    fixed = {"model": model, "layers": run.config.n_layers, "seed": seed[-1]}
+    fixed |= {"weights": n_weights(run.config), "unigram": unigram_loss(run.task, how["data"])}
+    ranks = run.layers.where(layer=run.config.n_layers).column("effective_rank")
     rows = [
         fixed | {"step": row["step"], "valid_loss": row["valid_loss"], "rank": rank}
-        for row, rank in zip(
-            read_csv(folder / "log.csv"), last.column("effective_rank"), strict=True
-        )
+        for row, rank in zip(run.log, ranks, strict=True)
     ]
-    if broke:
-        rows.append(fixed | {"step": settings.n_steps, "valid_loss": math.nan, "rank": math.nan})
+    if run.broke:
+        rows.append(fixed | {"step": how["n_steps"], "valid_loss": math.nan, "rank": math.nan})
     return rows
 
 

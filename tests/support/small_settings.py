@@ -88,6 +88,7 @@ SMALL = {
     "jacobian-at-start": {"n_seeds": 2, "depths": (1, 2)},
     "rungs": {"word_orders": (1, 2), "byte_orders": (1, 2), "first_bytes": 1000},
     "language-model": {
+        "dtype": "float64",
         "n_seeds": 2,
         "n_layers": 2,
         "d_model": 8,
