@@ -39,7 +39,8 @@ def test_a_finished_cell_holds_its_task_its_rows_and_done(tmp_path):
     assert {"python", "numpy", "mgt-np", "code"} <= task["versions"].keys()
     assert task["host"]
     done = json.loads((tmp_path / "done").read_text())
-    assert done["seconds"] >= 0.0 and done["core_seconds"] >= 0.0
+    assert done["seconds"] >= 0.0
+    assert done["core_seconds"] >= 0.0
     rows, versions = read(tmp_path)
     assert [row["place"] for row in rows] == [0, 1, 2]
     assert versions == task["versions"]
