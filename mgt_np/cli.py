@@ -114,7 +114,7 @@ def _add_reproducing(commands):
         help="change a setting: --set depth=50 --set rules=mgt,pre_ln",
     )
     option("--data", metavar="SOURCE", help="python-docs (default) or wikitext-2")
-    option("--out", type=Path, default=Path("figures"), metavar="DIR", help="default: figures/")
+    option("--out", type=Path, metavar="DIR", help="default: figures/, with --full figures/full/")
     option(
         "--runs",
         type=Path,
@@ -224,12 +224,13 @@ def _reproduce(arguments, command):
     if arguments.scheduler is not None and find_spec("distributed") is None:
         raise ValueError("--scheduler needs Dask: pip install 'mgt-np[distributed]'")
     plans = _plans(arguments, [known[name] for name in _chosen(arguments.names, known)])
+    out = arguments.out or Path("figures") / ("full" if arguments.full else "")
     if arguments.findings:
         if arguments.names:
             raise ValueError("--findings: expected no names, since its table is of all experiments")
         experiments.write_findings(arguments.findings)  # it can be done, or the run need not begin
     if not arguments.redraw:
-        for folder in (arguments.runs, arguments.out):
+        for folder in (arguments.runs, out):
             folder.mkdir(parents=True, exist_ok=True)
     report = experiments.run(
         plans,
@@ -237,26 +238,30 @@ def _reproduce(arguments, command):
         scheduler=arguments.scheduler,
         runs=arguments.runs.absolute(),
         command=command,
-        saved=arguments.out if arguments.redraw else None,
+        saved=out if arguments.redraw else None,
     )
     for warning in report.warnings:
         _complain(warning)
-    table, written = _write(report.results, known, arguments.out)
+    table, written = _write(report.results, known, out)
     width = shutil.get_terminal_size((120, 24)).columns
     if table:
         _print(
             experiments.claims_table(table, width=max(80, min(width, 160))),
-            f"\nfigures, rows and provenance are in {arguments.out}{os.sep}",
+            f"\nfigures, rows and provenance are in {out}{os.sep}",
         )
     for task, said in report.failures:
         _complain(f"{task.name} {json.dumps(task.cell, ensure_ascii=False)}: {said}")
     if report.failures:
         how = "leave out --redraw" if arguments.redraw else "the same command goes on from here"
         _complain(f"cells that are missing: {len(report.failures)}; {how}")
+    folder = arguments.out or Path("figures")
+    if arguments.full and table:
+        experiments.write_claims(folder / "claims.md", experiments.recorded(known, folder))
     if report.failures or not written:
         return 2
     if arguments.findings:
-        experiments.write_findings(arguments.findings, table)
+        all_claims = experiments.verdicts_of(experiments.recorded(known, folder))
+        experiments.write_findings(arguments.findings, all_claims)
     return 0
 
 

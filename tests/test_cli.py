@@ -54,7 +54,7 @@ def test_reproduce_one_by_name_with_another_seed_and_the_full_settings(registry,
     assert (record["settings"]["seed"], record["settings"]["n_seeds"]) == (3, 4)
     assert record["settings"]["scales"] == [0.5, 0.25]
     assert record["command"].startswith("mgt-np reproduce --out out --jobs 1 toy --seed 3")
-    assert {path.stem for path in (tmp_path / "out").iterdir()} == {"toy"}
+    assert {path.stem for path in (tmp_path / "out").iterdir()} == {"toy", "claims"}
 
 
 def test_another_dtype_is_computed_with_and_recorded(registry, tmp_path, capsys):

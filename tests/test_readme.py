@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from mgt_np.experiments import EXPERIMENTS, judged
-from mgt_np.experiments.writing import BEGIN, END, findings, read_result
+from mgt_np.experiments import EXPERIMENTS, recorded, verdicts_of
+from mgt_np.experiments.writing import BEGIN, END, findings
 
 README = Path(__file__).parents[1] / "README.md"
 ROOT = README.parent
@@ -55,10 +55,9 @@ def test_its_comparison_is_that_of_the_page():
 
 def test_its_findings_are_those_of_the_committed_rows():
     """`mgt-np reproduce --redraw --findings README.md` would change nothing."""
-    claims = []
-    for name, experiment in EXPERIMENTS.items():
-        result = read_result(experiment, experiment.quick, ROOT / "figures")
-        claims += [(f"{name}.png", each) for each in judged(experiment, result)]
+    results = recorded(EXPERIMENTS, ROOT / "figures")
+    assert [each.name for each in results] == list(EXPERIMENTS)
+    claims = verdicts_of(results)
     text = README.read_text(encoding="utf-8")
     assert f"{BEGIN}\n{findings(claims)}\n{END}" in text
     assert 8 <= sum(each.readme for _, each in claims) <= 16

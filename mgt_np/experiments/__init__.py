@@ -25,6 +25,7 @@ from . import (
 )
 from .claims import Claim, Judged, judge
 from .experiment import Experiment, Result
+from .recorded import recorded, verdicts_of, write_claims
 from .rows import Rows
 from .running import result_of, run
 from .writing import claims_table, judged, write, write_findings
@@ -69,8 +70,11 @@ __all__ = [
     "claims_table",
     "judge",
     "judged",
+    "recorded",
     "result_of",
     "run",
+    "verdicts_of",
     "write",
+    "write_claims",
     "write_findings",
 ]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import platform
 import sys
 import tempfile
@@ -9,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from mgt_np.data import load_corpus
-from mgt_np.runs import Task, compute_all, folder_of, is_done, read, versions
+from mgt_np.data import SOURCES, TEXT_SOURCES, load_corpus
+from mgt_np.runs import Task, compute_all, core_seconds, folder_of, is_done, read, versions
 
 from .experiment import Result
 from .rows import Rows
@@ -61,8 +62,8 @@ def run(plans, *, jobs=None, scheduler=None, runs="runs", command=None, saved=No
     what `runs` lacks is read from there, if it was made under the same settings.
     Raises ValueError for a text that cannot be had, before anything is computed.
     """
-    for data in {settings.data for _, settings in plans if hasattr(settings, "data")}:
-        load_corpus(data)
+    for text in {text for _, settings in plans if (text := _text(settings))}:
+        load_corpus(text)
     lists = [_tasks(experiment, settings, runs) for experiment, settings in plans]
     together = [task for tasks in lists for task in tasks]
     failures = []
@@ -74,7 +75,8 @@ def run(plans, *, jobs=None, scheduler=None, runs="runs", command=None, saved=No
             rows, computed_with = _read(tasks)
             differing = _difference(versions(settings.array_library), computed_with)
             differences.setdefault(differing, []).append(experiment.name)
-            record = provenance(experiment, settings, computed_with, command)
+            hours = math.fsum(core_seconds(task.folder) for task in tasks) / 3600.0
+            record = provenance(experiment, settings, computed_with, command, hours)
             results.append(Result(experiment.name, settings, rows, record))
         elif saved is not None:
             result = read_result(experiment, settings, saved)
@@ -88,6 +90,12 @@ def run(plans, *, jobs=None, scheduler=None, runs="runs", command=None, saved=No
         if differing
     ]
     return Report(results, failures, warnings)
+
+
+def _text(settings):
+    """The text that settings name, if they do; what is generated is no text."""
+    data = getattr(settings, "data", None)
+    return None if data in SOURCES and data not in TEXT_SOURCES else data
 
 
 def _tasks(experiment, settings, runs):
@@ -120,16 +128,17 @@ def _difference(now, computed_with):
     )
 
 
-def provenance(experiment, settings, computed_with, command=None):
-    """Enough to make a result again."""
+def provenance(experiment, settings, computed_with, command, core_hours):
+    """Enough to make a result again, and what that costs."""
     plain = json.loads(json.dumps(dataclasses.asdict(settings)))
     record = {"experiment": experiment.name, "settings": plain}
-    if hasattr(settings, "data"):
-        text = load_corpus(settings.data).provenance
+    if name := _text(settings):
+        text = load_corpus(name).provenance
         record["text"] = {key: value for key, value in text.items() if key != "path"}
     return {
         **record,
         "versions": computed_with | {"matplotlib": version("matplotlib")},
         "platform": f"{sys.platform} {platform.machine()}",
         "command": command,
+        "core_hours": float(f"{core_hours:.3g}"),
     }

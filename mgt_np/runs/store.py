@@ -59,6 +59,12 @@ def read(folder):
         return rows, {}
 
 
+def core_seconds(folder):
+    """The processor time of the sitting that finished a cell: of a resumed one, the last."""
+    done = json.loads((folder / "done").read_bytes())
+    return float(done.get("core_seconds", done.get("seconds", 0.0)))
+
+
 def compute(work, name, cell, folder, *, resumes=False, wait=True):
     """Compute a cell into its folder, and say what became of it.
 

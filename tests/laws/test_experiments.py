@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from small_settings import small, small_run
 
-from mgt_np.experiments import EXPERIMENTS, Judged, judged
+from mgt_np.experiments import EXPERIMENTS, Judged, judged, recorded
+from mgt_np.experiments.recorded import claims_page
 from mgt_np.experiments.writing import as_csv, read_csv, read_result
 
 FIGURES = Path(__file__).parents[2] / "figures"
@@ -148,17 +149,31 @@ def test_float32_counts_the_same(name):
     assert verdicts[0] == verdicts[1]
 
 
-@each_name
-def test_the_committed_verdicts_follow_from_the_committed_rows(name):
+COMMITTED = [
+    *((name, "quick", FIGURES) for name in EXPERIMENTS),
+    *((path.stem, "full", FIGURES / "full") for path in (FIGURES / "full").glob("*.json")),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "preset", "folder"), [pytest.param(*each, id="-".join(each[:2])) for each in COMMITTED]
+)
+def test_the_committed_verdicts_follow_from_the_committed_rows(name, preset, folder):
     experiment = EXPERIMENTS[name]
-    result = read_result(experiment, experiment.quick, FIGURES)
-    assert result, "figures/ are of other settings: run `make reproduce`"
-    record = json.loads((FIGURES / f"{name}.json").read_text(encoding="utf-8"))
+    result = read_result(experiment, getattr(experiment, preset), folder)
+    assert result, f"{folder} has other settings: run `make reproduce`, or with --full"
+    record = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     assert [dataclasses.asdict(each) for each in judged(experiment, result)] == record["claims"]
-    picture = (FIGURES / f"{name}.png").read_bytes()
+    picture = (folder / f"{name}.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
     assert len(picture) < 500_000
 
 
 def test_figures_are_those_of_the_experiments():
-    assert {path.stem for path in FIGURES.iterdir()} == set(EXPERIMENTS)
+    files = {path.stem for path in FIGURES.iterdir() if path.suffix in (".csv", ".json", ".png")}
+    assert files == set(EXPERIMENTS)
+
+
+def test_the_page_of_claims_is_that_of_the_committed_records():
+    page = (FIGURES / "claims.md").read_text(encoding="utf-8")
+    assert page == claims_page(recorded(EXPERIMENTS, FIGURES))

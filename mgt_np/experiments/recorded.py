@@ -1,0 +1,112 @@
+"""What written results say, whoever ran them and when: the page of all claims, the findings."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mgt_np.data.files import write_whole
+
+from .claims import Judged
+
+FULL = "full"  # the folder within, of results under the full settings
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What is written of an experiment's result: its figure, from the page's folder, its claims.
+
+    `preset` is "quick", "full" or "other"; `core_hours` None where an older version wrote it.
+    """
+
+    name: str
+    question: str
+    figure: str
+    preset: str
+    claims: tuple[Judged, ...]
+    core_hours: float | None
+
+
+def recorded(experiments, folder):
+    """The records of all experiments that a folder holds, in the registry's order.
+
+    Where the folder `full` within has an experiment's result, that is the one. Raises ValueError
+    for a record that is damaged, or of a version with other fields.
+    """
+    found = []
+    for name, experiment in experiments.items():
+        for figure in (f"{FULL}/{name}.png", f"{name}.png"):
+            path = (Path(folder) / figure).with_suffix(".json")
+            if path.exists():
+                found.append(_read(path, experiment, figure))
+                break
+    return found
+
+
+def _read(path, experiment, figure):
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        preset = _preset(experiment, record["settings"])
+        claims = tuple(Judged(**each) for each in record["claims"])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"expected the record of a result in {path}: run it again") from None
+    hours = record.get("core_hours")
+    return Recorded(experiment.name, experiment.question, figure, preset, claims, hours)
+
+
+def verdicts_of(results):
+    """All verdicts, each with the figure that it leads to."""
+    return [(result.figure, each) for result in results for each in result.claims]
+
+
+def _preset(experiment, settings):
+    """Which of the experiment's settings these are, in a word."""
+    presets = {"quick": experiment.quick, "full": experiment.full}
+    plain = {name: json.loads(json.dumps(asdict(each))) for name, each in presets.items()}
+    return next((name for name, each in plain.items() if each == settings), "other")
+
+
+def write_claims(path, results):
+    """Write the page of all claims: what was measured, the verdict, the figure and the cost."""
+    write_whole(path, claims_page(results).encode())
+
+
+def claims_page(results):
+    """All claims as Markdown, a section an experiment; verdicts that fail stay as they are."""
+    verdicts = [each.verdict for _, each in verdicts_of(results)]
+    hours = sum(result.core_hours or 0.0 for result in results)
+    lines = [
+        "# Claims, and what was measured",
+        "",
+        f"{len(verdicts)} claims: {verdicts.count('holds')} × holds, "
+        f"{verdicts.count('does not hold')} × does not hold, and the rest under conditions that "
+        f"their verdicts name. Computed in {_hours(hours)}, without what interrupted runs had to "
+        "do again; written by `mgt-np reproduce --full`.",
+    ]
+    for result in results:
+        lines += ["", *_section(result)]
+    return "\n".join(lines) + "\n"
+
+
+def _section(result):
+    rows = result.figure.replace(".png", ".csv")
+    hours = "cost not recorded" if result.core_hours is None else _hours(result.core_hours)
+    yield f"## {result.name}"
+    yield ""
+    yield (
+        f"{result.question} ({result.preset} settings, {hours}; "
+        f"[figure]({result.figure}), [rows]({rows}))"
+    )
+    yield ""
+    yield "| claim | source | criterion | measured | verdict |"
+    yield "| --- | --- | --- | --- | --- |"
+    for each in result.claims:
+        cells = (each.claim, each.source, each.criterion, each.measured, each.verdict)
+        yield f"| {' | '.join(_cell(text) for text in cells)} |"
+
+
+def _hours(hours):
+    return f"{hours:.2g} core-hours" if hours >= 0.1 else f"{3600.0 * hours:.2g} core-seconds"
+
+
+def _cell(text):
+    return text.replace("|", "\\|")
