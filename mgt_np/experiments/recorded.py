@@ -105,7 +105,7 @@ def _section(result):
 
 
 def _hours(hours):
-    return f"{hours:.2g} core-hours" if hours >= 0.1 else f"{3600.0 * hours:.2g} core-seconds"
+    return f"{hours:.2g} core-hours" if hours >= 0.1 else f"{3600.0 * hours:.3g} core-seconds"
 
 
 def _cell(text):

@@ -2,14 +2,22 @@
 
 import dataclasses
 import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
+from small_settings import SMALL, small
 
 from mgt_np.arrays.libraries import There, place
 from mgt_np.data import load_corpus
-from mgt_np.experiments import language_model, trained
+from mgt_np.experiments import EXPERIMENTS, language_model, run, trained
 from mgt_np.experiments.experiment import generator
+from mgt_np.experiments.writing import as_csv
 from mgt_np.models import TransformerConfig
 from mgt_np.training import Task, TrainingError, TrainingSettings, loop, train
 
@@ -113,3 +121,62 @@ def test_the_controls_steps_are_of_the_size_of_mgts_first():
 
 def test_every_model_has_a_style():
     assert list(language_model.STYLES) == list(trained.MODELS)
+
+
+NAME = "language-model"
+LONGER = {"n_steps": 30, "log_every": 2, "models": ("MGT", "Pre-LN")}
+
+
+def csv(runs, **where):
+    """The CSV of an experiment that trains, computed in the store `runs`."""
+    report = run([(EXPERIMENTS[NAME], small(NAME, **LONGER))], runs=runs, **where)
+    assert report.failures == []
+    return as_csv(report.results[0].rows)
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    return csv(tmp_path_factory.mktemp("calm"))
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # Dask's sockets, as in test_cluster
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_any_number_of_workers_trains_to_the_same_csv(calm, tmp_path):
+    assert csv(tmp_path / "one", jobs=1) == calm
+    assert csv(tmp_path / "four", jobs=4) == calm
+    distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as local:
+        assert csv(tmp_path / "dask", scheduler=local.scheduler_address) == calm
+
+
+@pytest.mark.skipif(os.name == "nt", reason="processes are killed otherwise there")
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_killed_experiment_trains_on_to_the_same_csv(calm, tmp_path, kills):
+    settings = SMALL[NAME] | LONGER
+    texts = {n: ",".join(v) if type(v) is tuple else v for n, v in settings.items() if n != "dtype"}
+    command = [sys.executable, "-m", "mgt_np", "reproduce", NAME, "--runs", "runs", "--out", "out"]
+    command += ["--jobs", "2", "--dtype", settings["dtype"]]
+    command += [word for n, value in texts.items() for word in ("--set", f"{n}={value}")]
+    rng, environment = random.Random(kills), os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    how = {"cwd": tmp_path, "env": environment, "start_new_session": True}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+    def written():
+        return [path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*/checkpoint.npz")]
+
+    unfinished = 0
+    for _ in range(kills):
+        before = written()
+        process = subprocess.Popen(command, **how, **quiet)
+        while process.poll() is None and written() == before:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0.0, 0.1))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            unfinished += 1
+        process.wait()
+    assert unfinished > 0
+    assert subprocess.run(command, **how, **quiet, check=False).returncode == 0
+    assert (tmp_path / "out" / f"{NAME}.csv").read_bytes() == calm
