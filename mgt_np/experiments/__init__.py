@@ -3,6 +3,7 @@
 from types import MappingProxyType
 
 from . import (
+    against_counts,
     attention_collapse,
     collapse_rate,
     delta_dynamics,
@@ -54,6 +55,7 @@ EXPERIMENTS = MappingProxyType(
                 span,
                 head_identifiability,
                 rungs,
+                against_counts,
                 language_model,
             ),
         )

@@ -267,10 +267,15 @@ def _losses(train, valid, model, order):
         return -np.log(p)
     before, text = (x.tokens.astype(np.uint8).tobytes() for x in (train, valid))
     if model == GIVEN:
-        size = len(XZ(before + text)) - len(XZ(before))
+        size = xz_given(before, text)
     else:
         size = len(COMPRESSORS[model](text))
     return np.full(len(text), 8.0 * math.log(2.0) * size / len(text))
+
+
+def xz_given(before, text):
+    """The bytes that xz takes for a text behind another that it has read."""
+    return len(XZ(before + text)) - len(XZ(before))
 
 
 ALT = (

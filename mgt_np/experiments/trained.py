@@ -72,7 +72,7 @@ def trained(there, options, seed, folder, *, n_layers, d_model, n_heads, **how):
         device=None if there.place.device is None else str(there.place.device),
         **how,
     )
-    sizes = {name: how[name] for name in ("batch", "n_tokens", "n_valid")}
+    sizes = {name: how[name] for name in ("batch", "n_tokens", "n_valid", "level") if name in how}
     task = load_task(how["data"], **sizes)
     config = TransformerConfig(
         **options,

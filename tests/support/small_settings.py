@@ -87,6 +87,16 @@ SMALL = {
     "stream-collapse": {"depth": 3, "n_seeds": 2, "d_model": 8, "n_heads": 2, "n_tokens": 8},
     "jacobian-at-start": {"n_seeds": 2, "depths": (1, 2)},
     "rungs": {"word_orders": (1, 2), "byte_orders": (1, 2), "first_bytes": 1000},
+    "against-counts": {
+        "dtype": "float64",
+        "n_seeds": 2,
+        "word_layers": 1,
+        "byte_layers": 2,
+        "d_model": 8,
+        "n_steps": 4,
+        "log_every": 2,
+        "n_valid": 2,
+    },
     "language-model": {
         "dtype": "float64",
         "n_seeds": 2,
