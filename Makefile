@@ -18,7 +18,7 @@ test: $(VENV)/installed-for-tests ## check the code's style and run the whole te
 	$(BESIDE) $(BIN)/python -m pytest -n auto
 
 libraries: $(VENV)/installed-libraries ## run the suite on PyTorch's and JAX's arrays and beside other implementations (minutes)
-	$(ON_JAX) $(BESIDE) $(BIN)/python -m pytest -n auto -k "(torch or jax or peers or crosscheck) and not test_steps and not test_safetensors"
+	$(ON_JAX) $(BESIDE) $(BIN)/python -m pytest -n auto -k "(torch or jax or peers or crosscheck) and not test_steps"
 
 table: $(VENV)/installed-libraries ## the same on all of them, and write the README's table of it
 	$(ON_JAX) $(BESIDE) $(BIN)/python -m pytest -n auto --support-table README.md

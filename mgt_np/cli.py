@@ -182,6 +182,12 @@ def _add_training(commands):
     option("--seed", type=int, default=0, metavar="N", help="default: 0")
     generate.set_defaults(command=_generate)
 
+    export = commands.add_parser("export", help="a trained model's parameters as .safetensors")
+    option = export.add_argument
+    option("folder", type=Path, metavar="DIR", help="what `mgt-np train` wrote")
+    option("--out", type=Path, metavar="FILE", help="default: DIR/model.safetensors")
+    export.set_defaults(command=_export)
+
 
 def _add_comparing(commands):
     compare = commands.add_parser(
@@ -340,6 +346,13 @@ def _generate(arguments, command):
             seed=arguments.seed,
         )
     )
+    return 0
+
+
+def _export(arguments, command):
+    from mgt_np.training import export
+
+    _print(export(arguments.folder, arguments.out))
     return 0
 
 

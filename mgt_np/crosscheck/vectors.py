@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from mgt_np.arrays.checks import one_of
+from mgt_np.data import safetensors
 from mgt_np.data.files import write_whole
 
-from . import noise, safetensors
+from . import noise
 from .cases import CASES, cases_of
 from .compare import Report, Row, gradient_of, reference_of, scales_of, verdict_on
 from .contract import CONTRACT

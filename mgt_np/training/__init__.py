@@ -1,6 +1,7 @@
-"""Training: optimizers, schedules, tasks, the loop with its checkpoints, and text from a model."""
+"""Training: optimizers, schedules, tasks, the loop, its checkpoints; texts and files of models."""
 
 from .checkpoints import load_checkpoint, save_checkpoint
+from .exporting import export
 from .generating import generate
 from .loop import TrainingError, TrainingSettings, train
 from .measures import by_layer, loss_of, validation
@@ -24,6 +25,7 @@ __all__ = [
     "bits_per_byte",
     "by_layer",
     "clip_by_global_norm",
+    "export",
     "generate",
     "global_norm",
     "learning_rate",

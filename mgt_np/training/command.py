@@ -8,10 +8,10 @@ import numpy as np
 from mgt_np.arrays import move, place
 from mgt_np.arrays.checks import one_of
 from mgt_np.data import TEXT_SOURCES, load_corpus
-from mgt_np.models import TransformerConfig, init_transformer
+from mgt_np.models import TransformerConfig
 from mgt_np.settings import changed, texts_of
 
-from .checkpoints import load_checkpoint
+from .exporting import kept_model, kept_settings
 from .generating import generate
 from .loop import TrainingSettings, task_of, train
 
@@ -35,7 +35,7 @@ def train_command(given, changes, *, out, resume=None, progress=False):
     for name in texts:
         one_of(sorted(fields), **{"the name of a setting": name})
     if resume is not None:
-        config, settings = kept_settings(resume)
+        config, settings, _ = kept_settings(resume)
         settings = changed(settings, given, texts)
         config = changed(config, given, texts)
         _, log = train(config, settings, folder=resume, resume=True, progress=progress)
@@ -59,34 +59,17 @@ def _config(settings, task, given, texts):
     return changed(config, {}, texts)
 
 
-def kept_settings(folder):
-    """The `TransformerConfig` and `TrainingSettings` of the run in a folder.
-
-    Raises ValueError where its checkpoint is damaged or of something else, OSError where it is not
-    there.
-    """
-    path = Path(folder) / "checkpoint.npz"
-    _, record = load_checkpoint(path)
-    try:
-        return TransformerConfig(**record["config"]), TrainingSettings(**record["settings"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no checkpoint of a training run: {error}") from None
-
-
 def generate_command(folder, *, prompt, n_tokens, temperature, seed):
     """Return text that the model in a folder goes on with after a prompt.
 
-    Raises ValueError for a model of something else than text, and what `kept_settings` raises.
+    Raises ValueError for a model of something else than text, and what `kept_model` raises.
     """
-    config, settings = kept_settings(folder)
+    params, config, settings, _ = kept_model(folder)
     if settings.data not in TEXT_SOURCES:
         raise ValueError(f"generate: expected a model of a text, got one of {settings.data}")
     tokenizer = load_corpus(settings.data, level=settings.level).tokenizer
-    like = {"params": init_transformer(np.random.default_rng(0), config)}
-    trees, _ = load_checkpoint(Path(folder) / "checkpoint.npz", like)
     there = place(settings.array_library, settings.device, dtype=config.dtype)
     tokens = tokenizer.encode(prompt)
     rng = np.random.default_rng(seed)
-    params = move(trees["params"], there)
-    made = generate(params, config, tokens, n_tokens, rng=rng, temperature=temperature)
+    made = generate(move(params, there), config, tokens, n_tokens, rng=rng, temperature=temperature)
     return tokenizer.decode(made)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from mgt_np import cli
-from mgt_np.crosscheck import safetensors, vectors
+from mgt_np.crosscheck import vectors
+from mgt_np.data import safetensors
 
 RIGHT = """
 from __future__ import annotations

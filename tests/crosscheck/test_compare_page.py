@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from mgt_np.cli import main
-from mgt_np.crosscheck import safetensors, vectors
+from mgt_np.crosscheck import vectors
 from mgt_np.crosscheck.adapters import ADAPTERS
 from mgt_np.crosscheck.cases import cases_of
 from mgt_np.crosscheck.compare import VERDICTS
 from mgt_np.crosscheck.readings import predict
 from mgt_np.crosscheck.steps import Reading
+from mgt_np.data import safetensors
 
 torch = pytest.importorskip("torch")
 

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from mgt_np import layers
-from mgt_np.crosscheck import safetensors, vectors
+from mgt_np.crosscheck import vectors
 from mgt_np.crosscheck.cases import CASES, cases_of
 from mgt_np.crosscheck.contract import CONTRACT
 from mgt_np.crosscheck.other_side import cotangents, rounded
 from mgt_np.crosscheck.readings import generic, predict, steps_of
 from mgt_np.crosscheck.search import RIGHT
 from mgt_np.crosscheck.vectors import compare_file
+from mgt_np.data import safetensors
 
 COMPARE = sys.modules["mgt_np.crosscheck.compare"]
 

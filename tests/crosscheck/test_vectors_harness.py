@@ -12,7 +12,7 @@ import pytest
 
 import mgt_np as mgt
 from mgt_np.crosscheck.contract import CONTRACT
-from mgt_np.crosscheck.safetensors import read, write
+from mgt_np.data.safetensors import read, write
 
 DOCS = Path(__file__).parents[2] / "docs"
 HARNESSES = {

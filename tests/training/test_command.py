@@ -1,4 +1,4 @@
-"""`mgt-np train` and `mgt-np generate`, as their user meets them."""
+"""`mgt-np train`, `mgt-np generate` and `mgt-np export`, as their user meets them."""
 
 import csv
 import signal
@@ -8,7 +8,7 @@ import pytest
 
 from mgt_np import cli
 from mgt_np.training import load_checkpoint, loop
-from mgt_np.training.command import kept_settings
+from mgt_np.training.exporting import kept_settings
 
 SMALL = ["--layers", "1", "--width", "8", "--heads", "2", "--steps", "4", "--batch", "2"]
 SMALL += ["--set", "log_every=2", "--set", "warmup=1", "--set", "n_valid=1"]
@@ -31,7 +31,7 @@ def test_train_writes_its_log_and_says_where(tmp_path, capsys, data):
     assert f"are in {out}" in capsys.readouterr().out
     with (out / "log.csv").open(newline="") as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["2", "4"]
-    config, settings = kept_settings(out)
+    config, settings, _ = kept_settings(out)
     assert (config.residual, config.d_ff, config.max_tokens, config.dtype) == (
         "mgt",
         32,
@@ -44,7 +44,7 @@ def test_train_writes_its_log_and_says_where(tmp_path, capsys, data):
 def test_any_setting_can_be_given(tmp_path):
     out, more = str(tmp_path), ["--rule", "hc", "--set", "n_streams=2", "--set", "beta2=0.9"]
     assert train("--out", out, "--dtype", "float64", "--lr", "0.1", "--seed", "3", *more) == 0
-    config, settings = kept_settings(out)
+    config, settings, _ = kept_settings(out)
     assert (config.residual, config.n_streams, config.dtype) == ("hc", 2, "float64")
     assert (settings.lr, settings.seed, settings.beta2) == (0.1, 3, 0.9)
 
@@ -105,13 +105,15 @@ def test_a_missing_data_set_is_one_line(tmp_path, capsys, monkeypatch):
 def test_a_damaged_checkpoint_is_one_line_and_stays(tmp_path, capsys):
     for content in (b"", b"text"):
         (tmp_path / "checkpoint.npz").write_bytes(content)
-        for command in (["train", "--resume"], ["generate"]):
+        for command in (["train", "--resume"], ["generate"], ["export"]):
             assert cli.main([*command, str(tmp_path)]) == 2
             assert "is no whole checkpoint" in error(capsys)
         assert (tmp_path / "checkpoint.npz").read_bytes() == content
     np.savez(tmp_path / "checkpoint.npz", record=np.asarray("{}"))
-    assert cli.main(["train", "--resume", str(tmp_path)]) == 2
-    assert "is no checkpoint of a training run" in error(capsys)
+    for command in (["train", "--resume"], ["export"]):
+        assert cli.main([*command, str(tmp_path)]) == 2
+        assert "is no checkpoint of a training run" in error(capsys)
+    assert [each.name for each in tmp_path.iterdir()] == ["checkpoint.npz"]
 
 
 def test_generate_goes_on_with_a_text(tmp_path, capsys):
@@ -133,3 +135,28 @@ def test_generate_wants_a_model_of_a_text(tmp_path, capsys, data):
     capsys.readouterr()
     assert cli.main(["generate", str(tmp_path)]) == 2
     assert f"a model of a text, got one of {data}" in error(capsys)
+
+
+def test_export_writes_beside_the_checkpoint_or_where_it_is_told(tmp_path, capsys):
+    train("--out", str(tmp_path))
+    capsys.readouterr()
+    assert cli.main(["export", str(tmp_path)]) == 0
+    assert cli.main(["export", str(tmp_path), "--out", str(tmp_path / "b")]) == 0
+    said = capsys.readouterr().out.split()
+    assert said == [str(tmp_path / name) for name in ("model.safetensors", "b")]
+    assert (tmp_path / "b").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("out", ["no folder/model.safetensors", "."])
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path, capsys, out):
+    train("--out", str(tmp_path))
+    capsys.readouterr()
+    before = sorted(tmp_path.iterdir())
+    assert cli.main(["export", str(tmp_path), "--out", str(tmp_path / out)]) == 2
+    assert str(tmp_path / out) in error(capsys)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_export_of_nothing_is_one_line(tmp_path, capsys):
+    assert cli.main(["export", str(tmp_path)]) == 2
+    assert "checkpoint.npz" in error(capsys)

@@ -10,8 +10,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from mgt_np.crosscheck import safetensors
-from mgt_np.crosscheck.safetensors import dtypes, read, read_npz, write, write_npz
+from mgt_np.data import safetensors
+from mgt_np.data.safetensors import dtypes, read, read_npz, write, write_npz
 
 ARRAYS = {
     "softmax/plain/in.x": np.linspace(-1.0, 1.0, 6).reshape(2, 3),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mgt_np.data.files import write_whole
+from .files import write_whole
 
 MAX_HEADER = 64 * 2**20  # bytes
 MAX_UNPACKED = 256 * 2**20  # bytes of all arrays of a .npz, whose compression can hide any size
