@@ -103,16 +103,20 @@ def init_mgt_residual(
     b_beta: "float" = 0.05,
     alpha: "float" = 0.1,
     scale: "'lecun' | float ≥ 0" = "lecun",
+    beta_scale: "float ≥ 0" = 0.0,
     dtype: "dtype" = "float64",
 ):
     """Return the parameters of `mgt_residual` for states of width d, as NumPy arrays.
 
-    W_gate from N(0, scale²), gain 1, bias 0, W_beta = 0, `b_beta` and `alpha` as given: at the
-    start β = λ tanh(b_beta) + ε for every token. `beta_per` is "token" for one β a token, "channel"
-    for one a feature. The paper gives no initial values. Ours make small steps, since L steps keep
-    a part (1 − αβ)^L of the embedding: the experiment `phase-diagram` shows what larger ones do.
+    W_gate from N(0, scale²), W_beta from N(0, beta_scale²), gain 1, bias 0, `b_beta` and `alpha` as
+    given: with W_beta = 0, the default, β = λ tanh(b_beta) + ε for every token at the start.
+    `beta_per` is "token" for one β a token, "channel" for one a feature. The paper gives no initial
+    values. Ours make small steps, since L steps keep a part (1 − αβ)^L of the embedding: the
+    experiment `phase-diagram` shows what larger ones do.
     """
     width = 1 if beta_per == "token" else d
     params = normals(rng, scale, dtype, W_gate=(d, d)) | constants(0.0, dtype, W_beta=(d, width))
+    if beta_scale != 0.0:  # nothing is drawn otherwise
+        params |= normals(rng, beta_scale, dtype, W_beta=(d, width))
     params |= constants(b_beta, dtype, b_beta=width) | constants(alpha, dtype, alpha=())
     return params | init_layer_norm(d, dtype=dtype)

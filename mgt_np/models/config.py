@@ -25,8 +25,10 @@ class TransformerConfig:
 
     Options, by rule; each rule's file says what its paper and its authors' code have:
     mgt           λ, ε and the initial α and b_β of β = λ tanh(x W_β + b_β) + ε, and whether β is
-                  one number per "token" or per "channel". The paper gives no values; the defaults
-                  are ours (see `init_mgt_residual`).
+                  one number per "token" or per "channel"; the standard deviations of the initial
+                  W_gate (None for `weight_scale`) and W_β (None for W_β = 0). The paper gives no
+                  values; the defaults are ours (see `init_mgt_residual`). α is learned, except with
+                  `mgt_alpha=None`: α = 0, nothing is erased.
     deepnorm      α, and the gain on initial weights; None for the paper's at this depth.
     branchnorm    α_t, a number in [0, 1] that stands for the stage of training; 0.1 is ours.
     admin         `admin_omega`: None for ω = 1 until `profile_admin`; "O(logn)", "O(n)" or "O(1)"
@@ -75,9 +77,11 @@ class TransformerConfig:
     checkpoint_every: int | None = None
     mgt_lam: float = 1.0
     mgt_eps: float = 0.0
-    mgt_alpha: float = 0.1
+    mgt_alpha: float | None = 0.1
     mgt_b_beta: float = 0.05
     mgt_beta_per: str = "token"
+    mgt_gate_scale: float | None = None
+    mgt_beta_scale: float | None = None
     deepnorm_alpha: float | None = None
     deepnorm_gain: float | None = None
     branchnorm_alpha: float = 0.1
@@ -226,9 +230,11 @@ _KINDS = {
     "checkpoint_every": _whole(1, also=(None,)),
     "mgt_lam": _number(),
     "mgt_eps": _number(),
-    "mgt_alpha": _number(),
+    "mgt_alpha": _number(also=(None,)),
     "mgt_b_beta": _number(),
     "mgt_beta_per": _name("token", "channel"),
+    "mgt_gate_scale": _number(0, also=(None,)),
+    "mgt_beta_scale": _number(0, also=(None,)),
     "deepnorm_alpha": _number(0, also=(None,)),
     "deepnorm_gain": _number(0, also=(None,)),
     "branchnorm_alpha": _number(0, 1),

@@ -8,6 +8,8 @@ from mgt_np.layers import embedding, feed_forward, linear, multi_head_attention
 from .parameters import check_params
 from .rules import RESIDUAL_RULES
 
+SUBLAYERS = ("attention", "feed_forward")  # of a block, in their order
+
 
 def transformer(params, tokens, config):
     """Return the logits of the next token at every place.
@@ -21,19 +23,23 @@ def transformer(params, tokens, config):
     return linear(last_state(params, tokens, config), params["W_out"])
 
 
-def last_state(params, tokens, config):
+def last_state(params, tokens, config, *, masks=None):
     """Return what W_out makes logits of: the last state, normed where the rule wants that.
 
     Shapes: tokens (..., N); result (..., N, d). Memory and errors as in `transformer`, by its name.
+    `masks` (..., N, d) multiply the embedding, masks["embedding"], and what each sub-layer gives to
+    the rule, masks["blocks"][i]["attention"] and ["feed_forward"]: dropout.
     """
     check_params("transformer", params, config)
     rule = RESIDUAL_RULES[config.residual]
-    state = rule.expand(embed("transformer", params, tokens, config), config)
+    x = embed("transformer", params, tokens, config)
+    state = rule.expand(x if masks is None else x * masks["embedding"], config)
+    masks_of = [{}] * config.n_layers if masks is None else masks["blocks"]
     blocks, every = params["blocks"], config.checkpoint_every or max(config.n_layers, 1)
     last = (len(blocks) - 1) // every * every  # its backward pass comes at once: nothing to forget
     for i in range(0, len(blocks), every):
         segment = _through if i == last else checkpoint(_through)
-        state = segment(state, blocks[i : i + every], config)
+        state = segment(state, blocks[i : i + every], config, masks_of[i : i + every])
     x = rule.read(state, params.get("read_out", {}), config)
     if rule.final_norm:
         _, norm = rule.last_norm(config)
@@ -53,32 +59,36 @@ def hidden_states(params, tokens, config):
     x = embed("hidden_states", params, tokens, config)
     states, state = [x], rule.expand(x, config)
     for block in params["blocks"]:
-        state = _through(state, [block], config)
+        state = _through(state, [block], config, [{}])
         states.append(rule.read(state, read_out, config))
     return array_namespace(x).stack(states, axis=0)
 
 
-def _through(state, blocks, config):
-    """The rule's state after these blocks."""
+def _through(state, blocks, config, masks):
+    """The rule's state after these blocks, of which each has its masks, or {} for none."""
     update = RESIDUAL_RULES[config.residual].update
-    for block in blocks:
-        for _, sublayer, residual in connections(block, config):
+    for block, masks_of in zip(blocks, masks, strict=True):
+        for name, sublayer, residual in connections(block, config):
+            if name in masks_of:
+                sublayer = _masked(sublayer, masks_of[name])
             state = update(state, sublayer, residual, config)
     return state
 
 
+def _masked(sublayer, mask):
+    return lambda *args, **options: sublayer(*args, **options) * mask
+
+
 def connections(block, config):
     """Yield for each sub-layer its name, its function, and all the rule's parameters for it."""
-    sublayers = {
-        "attention": partial(
+    sublayers = (
+        partial(
             multi_head_attention, **block["attention"], n_heads=config.n_heads, causal=config.causal
         ),
-        "feed_forward": partial(
-            feed_forward, **block["feed_forward"], activation=config.activation
-        ),
-    }
+        partial(feed_forward, **block["feed_forward"], activation=config.activation),
+    )
     shared = block.get("residual", {})
-    for name, sublayer in sublayers.items():
+    for name, sublayer in zip(SUBLAYERS, sublayers, strict=True):
         yield name, sublayer, {**shared, **block[f"{name}_residual"]}
 
 

@@ -19,6 +19,7 @@ from mgt_np.models import init_transformer, profile_admin
 from mgt_np.settings import check_whole_numbers
 
 from .checkpoints import load_checkpoint, save_checkpoint
+from .dropout import dropout_masks
 from .measures import by_layer, loss_of, validation
 from .optimizers import adamw_init, adamw_update, clip_by_global_norm
 from .schedules import learning_rate
@@ -28,7 +29,7 @@ LOG = (
     *("step", "train_loss", "valid_loss", "perplexity", "bits_per_byte", "accuracy"),
     *("lr", "gradient_norm"),
 )
-LAYERS = ("step", "layer", "effective_rank", "state_norm", "beta", "gate")
+LAYERS = ("step", "layer", "effective_rank", "state_norm", "beta", "beta_negative", "gate")
 TIMED_STEPS = 3
 EXPLODED = 1e8  # norm of the gradients at which a run ends
 
@@ -44,6 +45,7 @@ class TrainingSettings:
     `warmup` steps of linearly growing learning rate, of `n_steps` in all; gradients are clipped to
     the norm `clip`. Every `log_every` steps a row is logged and a checkpoint written. Of texts,
     `level` is "bytes" or "words"; `n_valid` batches judge. BranchNorm's α_t grows over the warm-up.
+    `dropout` is the part of the entries that each step leaves out (see `dropout_masks`).
     """
 
     data: str = "python-docs"
@@ -58,6 +60,7 @@ class TrainingSettings:
     beta1: float = 0.9
     beta2: float = 0.99
     clip: float = 1.0
+    dropout: float = 0.0
     log_every: int = 50
     n_valid: int = 8
     seed: int = 0
@@ -70,6 +73,8 @@ class TrainingSettings:
             value = getattr(self, each.name)
             if isinstance(value, float) and not (math.isfinite(value) and value >= 0.0):
                 raise ValueError(f"expected {each.name} finite and at least 0, got {value}")
+        if self.dropout >= 1.0:
+            raise ValueError(f"expected dropout below 1, got {self.dropout}")
 
 
 @dataclass
@@ -225,7 +230,9 @@ class _Run:
         before = state.rng.bit_generator.state
         inputs, targets = self._moved(self.task.batch(state.rng))
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is said below
-            loss, gradients = value_and_grad(loss_of)(state.params, inputs, targets, config)
+            loss, gradients = value_and_grad(loss_of)(
+                state.params, inputs, targets, config, masks=self.masks(state.step, inputs.shape)
+            )
             clipped, norm = clip_by_global_norm(gradients, settings.clip)
         if not math.isfinite(float(loss)) or not float(norm) < EXPLODED:
             state.rng.bit_generator.state = before
@@ -241,6 +248,16 @@ class _Run:
         state.step += 1
         state.losses.append(float(loss))
         self.norm = float(norm)
+
+    def masks(self, step, shape):
+        """The masks of a step's dropout, drawn by seed and step alone; None without dropout."""
+        settings = self.settings
+        if settings.dropout == 0.0:
+            return None
+        # beside the branches 0 and 1 of the seed, from which weights and batches are drawn
+        seed = np.random.SeedSequence(settings.seed, spawn_key=(2, step))
+        rng = np.random.default_rng(seed)
+        return self._moved(dropout_masks(rng, settings.dropout, self.config, tuple(shape)))
 
     def rate(self, step):
         """The learning rate of a step."""
@@ -320,9 +337,7 @@ class _Run:
         path = self.folder / "checkpoint.npz"
         _, record = load_checkpoint(path)
         for name, mine in (("config", self.config), ("settings", self.settings)):
-            _check_same(
-                path, name, record.get(name), json.loads(json.dumps(dataclasses.asdict(mine)))
-            )
+            _check_same(path, name, record.get(name), mine)
         params = init_transformer(np.random.default_rng(0), self.config)
         zeros = adamw_init(params)
         trees, _ = load_checkpoint(path, _trees(_State(params, zeros, None)))
@@ -343,10 +358,16 @@ def _trees(state):
     return {"params": state.params, "mean": optimizer["mean"], "square": optimizer["square"]}
 
 
-def _check_same(path, name, found, wanted):
-    """Raise ValueError for the first setting that is another than the checkpoint's."""
+def _check_same(path, name, found, mine):
+    """Raise ValueError for the first setting that is another than the checkpoint's.
+
+    A setting that the checkpoint does not have is at its default there.
+    """
     if not isinstance(found, dict):
         raise ValueError(f"{path} is no checkpoint of a training run")
+    wanted = json.loads(json.dumps(dataclasses.asdict(mine)))
+    fields = {each.name: each.default for each in dataclasses.fields(mine)}
+    found = {key: x for key, x in fields.items() if x is not dataclasses.MISSING} | found
     for key in sorted(wanted.keys() | found.keys()):
         if found.get(key) != wanted.get(key):
             raise ValueError(

@@ -15,16 +15,17 @@ LARGE_VOCABULARY = 4096  # with more tokens than this, logits are made in parts
 LOGITS_AT_ONCE = 2**24  # in a part: 64 MiB in float32
 
 
-def loss_of(params, inputs, targets, config):
+def loss_of(params, inputs, targets, config, *, masks=None):
     """The mean loss of next tokens in nats, over the targets that count.
 
-    With a vocabulary above LARGE_VOCABULARY the logits never exist all at once, nor do their
-    gradients; a mean over no target is then NaN. Otherwise errors are those of `transformer` and
-    `cross_entropy`.
+    `masks` are those of `last_state`, for dropout. With a vocabulary above LARGE_VOCABULARY the
+    logits never exist all at once, nor do their gradients; a mean over no target is then NaN.
+    Otherwise errors are those of `transformer` and `cross_entropy`.
     """
+    x, W_out = last_state(params, inputs, config, masks=masks), params["W_out"]
     if config.vocab_size <= LARGE_VOCABULARY:
-        return cross_entropy(transformer(params, inputs, config), targets)
-    return cross_entropy_in_parts(last_state(params, inputs, config), params["W_out"], targets)
+        return cross_entropy(linear(x, W_out), targets)
+    return cross_entropy_in_parts(x, W_out, targets)
 
 
 def cross_entropy_in_parts(x, W_out, targets, *, at_once=None):
@@ -104,8 +105,9 @@ def by_layer(params, inputs, config):
     """Rank and norm of the state before each block and at the end, β and gate in each block.
 
     A list of dicts: layer, effective_rank (of min(N, d), the mean over the batch), state_norm, beta
-    (MGT's, or that of DDL's gate) and gate (MGT's): means over tokens and features of the attention
-    sub-layer; NaN where a rule has none, and behind the last block. Errors as in `transformer`.
+    (MGT's, or that of DDL's gate), beta_negative, the fraction where β < 0, and gate (MGT's): means
+    over tokens and features of the attention sub-layer; NaN where a rule has none, and behind the
+    last block. Errors as in `transformer`.
     """
     rows = []
     for layer, (state, x) in enumerate(_states(params, inputs, config)):
@@ -114,12 +116,14 @@ def by_layer(params, inputs, config):
         rank = xp.mean(effective_rank(x, normalize=True)) if whole else math.nan
         last = layer == config.n_layers
         residual = {} if last else _of_attention(params["blocks"][layer], config)
+        beta, negative = _beta(state, residual, config)
         rows.append(
             {
                 "layer": layer,
                 "effective_rank": float(rank),
                 "state_norm": float(xp.mean(state_norm(x))),
-                "beta": _beta(state, residual, config),
+                "beta": beta,
+                "beta_negative": negative,
                 "gate": _gate(x, residual.get("update", {})),
             }
         )
@@ -144,10 +148,13 @@ def _of_attention(block, config):
 
 
 def _beta(state, residual, config):
-    """The mean of MGT's β, or of DDL's, whose gate reads the state as its sub-layer does."""
+    """The mean of MGT's β, or of DDL's, whose gate reads the state as its sub-layer does.
+
+    And the fraction of tokens and features where it is negative.
+    """
     update = residual.get("update", {})
     if not {"W_beta", "b_beta"} <= update.keys():
-        return math.nan
+        return math.nan, math.nan
     if "W_v" in update:
         x = RESIDUAL_RULES[config.residual].read(state, residual, config)
         context = rms_norm(x, **residual["norm"], eps=config.ddl_norm_eps)
@@ -156,7 +163,8 @@ def _beta(state, residual, config):
     else:
         options = {"lam": config.mgt_lam, "eps": config.mgt_eps}
         beta = mgt_beta(state, update["W_beta"], update["b_beta"], **options)
-    return float(array_namespace(beta).mean(beta))
+    xp = array_namespace(beta)
+    return float(xp.mean(beta)), float(xp.mean(xp.astype(beta < 0.0, beta.dtype)))
 
 
 def _gate(x, update):

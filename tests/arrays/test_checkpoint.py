@@ -103,9 +103,9 @@ def test_all_but_the_last_segment_are_computed_twice(monkeypatch):
     params, loss, _ = model("pre_ln", checkpoint_every=2)
     n_blocks, through = [], decoder._through
 
-    def counting(state, blocks, config):
+    def counting(state, blocks, *options):
         n_blocks.append(len(blocks))
-        return through(state, blocks, config)
+        return through(state, blocks, *options)
 
     monkeypatch.setattr(decoder, "_through", counting)
     loss(params, TOKENS)

@@ -192,6 +192,18 @@ def test_initial_steps_are_small_and_the_gate_is_the_bare_norm(rng):
     )
 
 
+def test_the_scale_of_w_beta_changes_no_other_parameter():
+    draw = np.random.default_rng
+    params = init_mgt_residual(draw(0), 50, beta_per="channel", beta_scale=0.02)
+    assert np.std(params["W_beta"]) == pytest.approx(0.02, rel=0.05)
+    assert params["W_beta"].shape == (50, 50)
+    zero = init_mgt_residual(draw(0), 50, beta_per="channel")
+    assert not np.any(zero.pop("W_beta"))
+    del params["W_beta"]
+    assert all(np.array_equal(params[name], zero[name]) for name in zero)
+    assert params.keys() == zero.keys()
+
+
 def test_wrong_widths_are_named():
     x, W = np.ones((5, D)), np.ones((D, D))
     with pytest.raises(ValueError, match="x has 8 features on axis −1, W_gate has 7"):

@@ -43,6 +43,7 @@ def test_the_defaults_of_mgt_make_small_steps():
     config = TransformerConfig(**SIZES)
     assert (config.mgt_lam, config.mgt_eps) == (1.0, 0.0)
     assert (config.mgt_alpha, config.mgt_b_beta, config.mgt_beta_per) == (0.1, 0.05, "token")
+    assert (config.mgt_gate_scale, config.mgt_beta_scale) == (None, None)
 
 
 def test_sizes_that_were_counted_by_numpy_become_plain_integers():

@@ -241,6 +241,21 @@ def test_the_options_of_mgt_reach_its_parameters(rng):
     )
 
 
+def test_the_scales_of_mgts_matrices_change_them_alone():
+    def drawn(**options):
+        tree = init_transformer(np.random.default_rng(0), of_rule("mgt", **options))
+        return {path: leaf for path, leaf in leaves_with_paths(tree)}
+
+    usual = drawn()
+    for option, name in (("mgt_gate_scale", "W_gate"), ("mgt_beta_scale", "W_beta")):
+        other = drawn(**{option: 1e-3})
+        differing = {path for path in usual if not np.array_equal(usual[path], other[path])}
+        assert differing == {path for path in usual if name in path}
+        assert all(0.0 < np.std(other[path]) < 3e-3 for path in differing)
+    lecun = drawn(mgt_gate_scale=8**-0.5)
+    assert all(np.allclose(usual[path], lecun[path], rtol=1e-12) for path in usual)
+
+
 @pytest.mark.parametrize(
     "setting",
     [

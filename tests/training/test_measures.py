@@ -60,7 +60,25 @@ def test_each_layer_is_measured_where_it_stands():
         gate = np.mean(tangent_gate(states[i], update["W_gate"], update["gain"], update["bias"]))
         assert (rows[i]["beta"], rows[i]["gate"]) == pytest.approx((beta, gate), rel=1e-12)
     assert math.isnan(rows[2]["beta"])
+    assert math.isnan(rows[2]["beta_negative"])
     assert math.isnan(rows[2]["gate"])
+
+
+@pytest.mark.parametrize("beta_per", ["token", "channel"])
+def test_the_fraction_of_negative_beta_is_counted(beta_per):
+    config = TransformerConfig(**SIZES, residual="mgt", mgt_beta_per=beta_per)
+    noise = np.random.default_rng(4)
+    params = tree_map(
+        lambda p: p + 0.3 * noise.standard_normal(p.shape),
+        init_transformer(np.random.default_rng(1), config),
+    )
+    rows, states = by_layer(params, TOKENS, config), hidden_states(params, TOKENS, config)
+    for row, x, block in zip(rows, states, params["blocks"], strict=False):
+        update = block["attention_residual"]["update"]
+        signs = x @ update["W_beta"] + update["b_beta"] < 0.0  # λ = 1, ε = 0: the sign of tanh's
+        count = sum(map(bool, signs.ravel()))
+        assert 0 < count < signs.size
+        assert row["beta_negative"] == pytest.approx(count / signs.size)
 
 
 @pytest.mark.parametrize("hidden", [0, 3])

@@ -2,7 +2,7 @@
 
 V_raw = F(LN(x)): secondary texts place a layer norm before the sub-layer, and so do we. What "+mHC
 only" and "+DDL only" leave out is written nowhere that we could read; here the first keeps the gate
-with β = 1 and α = 0, the second keeps β and α with a gate of 1.
+with β = 1 and α = 0, the second keeps β and α with a gate of 1. `mgt_alpha=None` holds α at 0.
 """
 
 from mgt_np.layers import (
@@ -19,22 +19,26 @@ from .rule import ResidualRule
 
 _GATE = ("W_gate", "gain", "bias")
 _DELTA = ("W_beta", "b_beta", "alpha")
+_NO_ERASURE = {"alpha": 0.0}  # where α is not among the parameters
 
 
 def _init(*names):
     def init(rng, config, index):
+        erases = config.mgt_alpha is not None
+        gate_scale, beta_scale = config.mgt_gate_scale, config.mgt_beta_scale
         update = init_mgt_residual(
             rng,
             config.d_model,
             beta_per=config.mgt_beta_per,
             b_beta=config.mgt_b_beta,
-            alpha=config.mgt_alpha,
-            scale=config.weight_scale,
+            alpha=config.mgt_alpha if erases else 0.0,
+            scale=config.weight_scale if gate_scale is None else gate_scale,
+            beta_scale=0.0 if beta_scale is None else beta_scale,
             dtype=config.dtype,
         )
         return {
             "norm": init_layer_norm(config.d_model, dtype=config.dtype),
-            "update": {name: update[name] for name in names},
+            "update": {name: update[name] for name in names if erases or name != "alpha"},
         }
 
     return init
@@ -43,7 +47,8 @@ def _init(*names):
 def update(x, sublayer, params, config):
     """x' = x + β ⊙ (F(LN(x)) ⊙ σ(LN(x W_gate)) − α x),  β = λ tanh(x W_β + b_β) + ε."""
     v_raw = sublayer(layer_norm(x, **params["norm"]))
-    return mgt_residual(x, v_raw, **params["update"], lam=config.mgt_lam, eps=config.mgt_eps)
+    params_of_update = {**_NO_ERASURE, **params["update"]}
+    return mgt_residual(x, v_raw, **params_of_update, lam=config.mgt_lam, eps=config.mgt_eps)
 
 
 def update_with_gate_only(x, sublayer, params, config):
@@ -55,7 +60,7 @@ def update_with_gate_only(x, sublayer, params, config):
 def update_with_delta_only(x, sublayer, params, config):
     """x' = x + β ⊙ (F(LN(x)) − α x),  β = λ tanh(x W_β + b_β) + ε."""
     v_raw = sublayer(layer_norm(x, **params["norm"]))
-    W_beta, b_beta, alpha = (params["update"][name] for name in _DELTA)
+    W_beta, b_beta, alpha = ({**_NO_ERASURE, **params["update"]}[name] for name in _DELTA)
     beta = mgt_beta(x, W_beta, b_beta, lam=config.mgt_lam, eps=config.mgt_eps)
     return geometric_update(x, v_raw, beta, alpha)
 
