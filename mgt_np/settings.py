@@ -6,12 +6,15 @@ import typing
 
 from mgt_np.arrays.checks import one_of
 
+FIXED = {"fixed": True}  # metadata of a field that an experiment depends on: no option changes it
+
 
 def plans(chosen, *, full=False, given=None, changes=()):
     """Pairs of each experiment and its settings: quick or full, with some of them changed.
 
     `given` has values by the settings' names, None where nothing is asked for; `changes` are texts
-    NAME=VALUE, tuples as A,B,C. An experiment without a setting of the name is left as it is.
+    NAME=VALUE, tuples as A,B,C. An experiment without a setting of the name is left as it is, and
+    so is a setting whose field has the metadata FIXED.
     Raises ValueError where no chosen experiment has one, and for a value of another kind.
     """
     wanted = {name: value for name, value in (given or {}).items() if value is not None}
@@ -20,7 +23,7 @@ def plans(chosen, *, full=False, given=None, changes=()):
         option = name.replace("_", "-")
         raise ValueError(f"--set {name}: expected --{option} instead, got {texts[name]!r}")
     presets = [experiment.full if full else experiment.quick for experiment in chosen]
-    known = {each.name for preset in presets for each in dataclasses.fields(preset)}
+    known = {name for preset in presets for name in _kinds(preset)}
     for name in (*wanted, *texts):
         one_of(sorted(known), **{"the name of a setting": name})
     return [
@@ -51,15 +54,20 @@ def texts_of(changes):
 def changed(preset, wanted, texts):
     """A preset with values by their names, and with values written as texts.
 
-    Names that it does not have are left out. Raises ValueError for a text that is not of the kind
-    that the setting's annotation asks for.
+    Names that it does not have, or has fixed, are left out. Raises ValueError for a text that is
+    not of the kind that the setting's annotation asks for.
     """
-    kinds = {each.name: each.type for each in dataclasses.fields(preset)}
+    kinds = _kinds(preset)
     parsed = {
         name: _parsed(name, text, kinds[name]) for name, text in texts.items() if name in kinds
     }
     given = {name: value for name, value in wanted.items() if name in kinds}
     return dataclasses.replace(preset, **given, **parsed)
+
+
+def _kinds(preset):
+    """The annotations of the settings that may be changed, by their names."""
+    return {each.name: each.type for each in dataclasses.fields(preset) if each.metadata != FIXED}
 
 
 def _parsed(name, text, kind):

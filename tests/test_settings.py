@@ -6,7 +6,7 @@ import pytest
 from toy_experiment import FULL, QUICK, TOY, Settings
 
 from mgt_np import TransformerConfig
-from mgt_np.settings import changed, plans
+from mgt_np.settings import FIXED, changed, plans
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +80,22 @@ def test_data_is_refused_where_no_experiment_reads_any():
     bare = dataclasses.replace(TOY, quick=Bare())
     with pytest.raises(ValueError, match="'data'"):
         settings_of(chosen=(bare,), given={"data": "wikitext-2"})
+
+
+def test_a_fixed_setting_is_left_as_it_is_and_refused_where_no_other_has_it():
+    @dataclasses.dataclass(frozen=True)
+    class Generated(Settings):
+        data: str = dataclasses.field(default="known-entropy", metadata=FIXED)
+
+    generated = dataclasses.replace(TOY, quick=Generated())
+    options = {"given": {"data": "wikitext-2", "seed": 3}}
+    toy, other = settings_of(chosen=(TOY, generated), **options)
+    assert (toy.data, other.data) == ("wikitext-2", "known-entropy")
+    assert (toy.seed, other.seed) == (3, 3)
+    with pytest.raises(ValueError, match="'data'"):
+        settings_of(chosen=(generated,), **options)
+    with pytest.raises(ValueError, match="'data'"):
+        settings_of("data=wikitext-2", chosen=(generated,))
 
 
 def test_a_decoders_settings_are_read_by_their_kinds():

@@ -3,11 +3,15 @@
 from types import MappingProxyType
 
 from . import (
+    ablation,
     against_counts,
     attention_collapse,
+    beta_distribution,
     collapse_rate,
+    copy_task,
     delta_dynamics,
     delta_spectrum,
+    depth_scaling,
     entropy_collapse,
     head_identifiability,
     headline,
@@ -57,6 +61,10 @@ EXPERIMENTS = MappingProxyType(
                 rungs,
                 against_counts,
                 language_model,
+                ablation,
+                beta_distribution,
+                copy_task,
+                depth_scaling,
             ),
         )
     }
