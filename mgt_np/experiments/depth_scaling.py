@@ -36,7 +36,7 @@ class Settings(Training):
 QUICK = Settings(log_every=20)
 FULL = Settings(
     data="wikitext-2",
-    depths=(12, 48, 100, 200),
+    depths=(12, 24, 48, 100, 200),
     models=(MGT, "Post-LN", "Pre-LN", SMALL, "Pre-LN/√L", "DeepNorm", "ReZero"),
     batch=8,
     n_steps=150,

@@ -266,10 +266,7 @@ def _losses(train, valid, model, order):
         p = ngram_probabilities(train.tokens, valid.tokens, train.vocab_size, **options)
         return -np.log(p)
     before, text = (x.tokens.astype(np.uint8).tobytes() for x in (train, valid))
-    if model == GIVEN:
-        size = xz_given(before, text)
-    else:
-        size = len(COMPRESSORS[model](text))
+    size = xz_given(before, text) if model == GIVEN else len(COMPRESSORS[model](text))
     return np.full(len(text), 8.0 * math.log(2.0) * size / len(text))
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -60,11 +61,11 @@ class Trained:
     broke: bool
 
 
-def trained(there, options, seed, folder, *, n_layers, d_model, n_heads, **how):
+def trained(there, options, seed, folder, *, n_layers, d_model, n_heads, task=None, **how):
     """Train a decoder in a cell's folder, from the checkpoint there if there is one.
 
     `options` are fields of `TransformerConfig` beside the sizes, `how` fields of
-    `TrainingSettings`. d_ff is 4 d.
+    `TrainingSettings`; `task` is that of these, unless another is given. d_ff is 4 d.
     """
     settings = TrainingSettings(
         seed=int(generator(seed).integers(2**62)),
@@ -73,7 +74,7 @@ def trained(there, options, seed, folder, *, n_layers, d_model, n_heads, **how):
         **how,
     )
     sizes = {name: how[name] for name in ("batch", "n_tokens", "n_valid", "level") if name in how}
-    task = load_task(how["data"], **sizes)
+    task = load_task(how["data"], **sizes) if task is None else task
     config = TransformerConfig(
         **options,
         vocab_size=task.vocab_size,
@@ -130,10 +131,15 @@ def unigram_loss(task, data):
 
     Witten–Bell's smoothing: a byte that was never seen has a probability above 0.
     """
-    train = load_corpus(data).tokens
     targets = np.concatenate([targets.ravel() for _, targets in task.valid])
+    return _unigram_loss(data, task.vocab_size, targets.astype(np.int64).tobytes())
+
+
+@lru_cache(maxsize=4)  # seconds, and the cells of an experiment have the same targets
+def _unigram_loss(data, vocab_size, targets):
+    train, targets = load_corpus(data).tokens, np.frombuffer(targets, np.int64)
     options = {"order": 1, "smoothing": "witten-bell"}
-    return float(-np.mean(np.log(ngram_probabilities(train, targets, task.vocab_size, **options))))
+    return float(-np.mean(np.log(ngram_probabilities(train, targets, vocab_size, **options))))
 
 
 def at_end(result):

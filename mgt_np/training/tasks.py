@@ -19,7 +19,8 @@ class Task:
 
     `batch(rng)` draws inputs and targets (batch, n_tokens), int64; targets of -100 do not count.
     `valid` are batches that stay the same. `bytes_per_token` makes bits per byte of the loss, where
-    tokens stand for text; `floor` is the least expected loss in nats, where it is known.
+    tokens stand for text; `floor` is the least expected loss in nats, where it is known, and
+    `valid_floor` the loss that the source's own probabilities have on `valid`.
     """
 
     source: str
@@ -28,6 +29,7 @@ class Task:
     valid: list[tuple]
     bytes_per_token: float | None = None
     floor: float | None = None
+    valid_floor: float | None = None
 
 
 def load_task(source, *, batch, n_tokens, level="bytes", n_valid=8, data_dir=None):
@@ -68,21 +70,40 @@ def _text(source, batch, n_tokens, level, n_valid, data_dir):
     )
 
 
+def generated_language():
+    """The `KnownEntropyLanguage` of the source known-entropy, the same in every run."""
+    rng_language, _ = np.random.default_rng(0).spawn(2)
+    return KnownEntropyLanguage.random(rng_language, N_SYMBOLS)
+
+
 def _known_entropy(batch, n_tokens, n_valid):
-    rng_language, rng_valid = np.random.default_rng(0).spawn(2)
-    language = KnownEntropyLanguage.random(rng_language, N_SYMBOLS)
+    _, rng_valid = np.random.default_rng(0).spawn(2)
+    language = generated_language()
 
     def draw(rng):
         tokens = language.sample(rng, batch * (n_tokens + 1))
         return _shifted(tokens.reshape(batch, n_tokens + 1))
 
+    valid = [draw(rng_valid) for _ in range(n_valid)]
     return Task(
         source="known-entropy",
         vocab_size=N_SYMBOLS,
         batch=draw,
-        valid=[draw(rng_valid) for _ in range(n_valid)],
+        valid=valid,
         floor=language.entropy_rate,
+        valid_floor=true_loss(language, valid),
     )
+
+
+def true_loss(language, batches):
+    """The mean of −log P over pairs of inputs and targets, in nats: the true model's loss.
+
+        excess = ℓ(model) − ℓ(true model), on the same targets: D(P ‖ model) ≥ 0 in expectation,
+
+    with far less noise than ℓ(model) − H, as most of the noise is in both.
+    """
+    inputs, targets = (np.stack(each) for each in zip(*batches, strict=True))
+    return float(-np.mean(np.log(language.transition[inputs, targets])))
 
 
 def _copy(batch, n_tokens, n_valid):
@@ -101,6 +122,7 @@ def _copy(batch, n_tokens, n_valid):
         batch=draw,
         valid=[draw(rng_valid) for _ in range(n_valid)],
         floor=0.0,
+        valid_floor=0.0,
     )
 
 

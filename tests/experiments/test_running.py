@@ -105,6 +105,13 @@ def test_a_text_that_cannot_be_had_is_refused_before_anything_is_computed(tmp_pa
     assert lines_of(settings.log) == []
 
 
+@pytest.mark.parametrize("data", ["known-entropy", "copy"])
+def test_what_is_generated_is_no_text_to_load_or_to_record(data):
+    result = result_of(TOY, Settings(data=data))
+    assert "text" not in result.provenance
+    assert result.provenance["settings"]["data"] == data
+
+
 def test_where_a_result_comes_from_is_recorded():
     provenance = result_of(TOY).provenance
     assert provenance["experiment"] == "toy"

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from mgt_np.data import load_corpus
+from mgt_np.data import KnownEntropyLanguage, load_corpus
 from mgt_np.training import bits_per_byte, load_task
+from mgt_np.training.tasks import generated_language, true_loss
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,27 @@ def test_the_floor_of_the_generated_language_is_its_entropy_and_copying_has_none
     task = load_task("known-entropy", batch=8, n_tokens=64)
     assert 0.5 < task.floor < math.log(32)
     assert load_task("copy", batch=1, n_tokens=5).floor == 0.0
+
+
+def test_the_true_model_has_its_loss_on_the_very_targets():
+    half = KnownEntropyLanguage([[0.5, 0.5], [0.25, 0.75]])
+    batches = [([[0, 1]], [[1, 0]]), ([[1, 0]], [[1, 1]])]
+    moved = [tuple(np.asarray(each) for each in batch) for batch in batches]
+    expected = -np.mean(np.log([0.5, 0.25, 0.75, 0.5]))
+    assert true_loss(half, moved) == pytest.approx(expected, rel=1e-14)
+
+
+def test_the_floor_on_the_valid_batches_is_the_languages_own_loss():
+    task = load_task("known-entropy", batch=16, n_tokens=64, n_valid=16)
+    # 16 384 targets: the mean of −log P, whose spread a target is about one nat, is near H
+    assert 0.0 < abs(task.valid_floor - task.floor) < 0.03
+    language = generated_language()
+    assert task.floor == language.entropy_rate
+    tokens = [np.append(i[:1], t) for pair in task.valid for i, t in zip(*pair, strict=True)]
+    each = [language.cross_entropy(row) for row in tokens]
+    assert task.valid_floor == pytest.approx(np.mean(each), rel=1e-12)
+    assert load_task("copy", batch=1, n_tokens=5).valid_floor == 0.0
+    assert load_task("python-docs", batch=1, n_tokens=5).valid_floor is None
 
 
 def test_copying_counts_the_copy_alone():
