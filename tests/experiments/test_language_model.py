@@ -50,10 +50,10 @@ def test_losses_are_compared_seed_by_seed():
 def test_equal_arithmetic_gives_the_cheaper_model_more_steps():
     found = made(
         *(("MGT", seed, step, 10.0 - step, 2) for seed in (0, 1) for step in (1, 2, 3, 4)),
-        *(("Pre-LN", seed, step, 5.0 - step, 1) for seed in (0, 1) for step in (1, 2, 3, 4)),
+        *(("Pre-LN", seed, step, 5.0 - step**2, 1) for seed in (0, 1) for step in (1, 2, 3, 4)),
     )
-    # MGT's step 2 costs what Pre-LN's step 4 costs.
-    assert language_model.at_equal_arithmetic(found)["Pre-LN"] == (7.0, 0.0)
+    # MGT's step 2 costs exactly what Pre-LN's step 4 costs: losses 8 and −11.
+    assert language_model.at_equal_arithmetic(found)["Pre-LN"] == (19.0, 0.0)
 
 
 def test_arithmetic_that_pays_for_no_step_is_nan():

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from small_settings import changed
 
+from mgt_np.arrays.libraries import There, place
 from mgt_np.data import load_corpus, ngram_probabilities
 from mgt_np.experiments import Experiment, judged, result_of, rungs
 
@@ -125,6 +126,12 @@ def test_the_first_bytes_are_judged_alone(result):
         assert row["bits_per_byte"] == pytest.approx(-np.mean(np.log2(p)), rel=1e-8)
         assert (row["n_tokens"], row["n_bytes"]) == (1000, 1000)
     assert not result.rows.where(level="words", part=rungs.FIRST)
+
+
+def test_first_bytes_beyond_the_text_are_the_whole_of_it():
+    cell = {"level": "bytes", "model": "witten-bell", "order": 1, "data": "python-docs"}
+    whole, first = rungs.work(There(place("numpy"), "float64"), first_bytes=10**9, **cell)
+    assert {**first, "part": rungs.WHOLE} == whole
 
 
 def test_compressors_by_their_streams(result):
