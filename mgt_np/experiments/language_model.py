@@ -64,15 +64,18 @@ def claims(settings):
             only_if="the other is {}",
             form="{:+.3f} ± {:.3f} nats",
             title="MGT's loss is lower than other rules'",
+            readme=True,
         ),
         Claim(
-            says="MGT's loss is lower than other rules' at equal arithmetic",
+            says=f"{settings.n_layers} trained layers of MGT have a lower loss than other rules' "
+            "at equal arithmetic",
             source="our question to MGT 2601.01014",
             criterion=f"{beats}, at the last logged steps of at most the cheaper run's arithmetic",
             measure=at_equal_arithmetic,
             passes=is_lower,
             only_if="the other is {}",
             form="{:+.3f} ± {:.3f} nats",
+            readme=True,
         ),
         Claim(
             says=f"{settings.n_layers} trained layers predict bytes better than counts of bytes do",
