@@ -54,9 +54,11 @@ FULL = Settings(
 
 def claims(settings):
     beats = f"mean over seeds of MGT's loss − the other's + {ERRORS:g} standard errors < 0"
+    trained = f"{settings.n_layers} layers of width {settings.d_model}, trained"
     return [
         Claim(
-            says=f"{settings.n_layers} trained layers of MGT have a lower loss than other rules'",
+            says=f"{trained} for {settings.n_steps} steps, have a lower loss with MGT than with "
+            "other rules",
             source=PAPER,
             criterion=f"{beats}, after {settings.n_steps} steps",
             measure=at_equal_steps,
@@ -67,8 +69,7 @@ def claims(settings):
             readme=True,
         ),
         Claim(
-            says=f"{settings.n_layers} trained layers of MGT have a lower loss than other rules' "
-            "at equal arithmetic",
+            says=f"{trained} at equal arithmetic, have a lower loss with MGT than with other rules",
             source="our question to MGT 2601.01014",
             criterion=f"{beats}, at the last logged steps of at most the cheaper run's arithmetic",
             measure=at_equal_arithmetic,
