@@ -1,4 +1,4 @@
-"""Smoothed n-gram models: the rungs that a language model's loss is held against."""
+"""Smoothed n-gram models: the rungs that a language model's loss is held against. Lesson 11."""
 
 import numpy as np
 

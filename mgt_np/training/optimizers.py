@@ -1,7 +1,7 @@
 """Optimizers as pure functions of trees: parameters, gradients and a state in, new ones out.
 
 The updates are PyTorch's, digit for digit but for rounding. A state is a dict of whole numbers and
-of trees shaped as the parameters, on their array library.
+of trees shaped as the parameters, on their array library. Lesson 10.
 """
 
 import math
