@@ -9,19 +9,22 @@ from mgt_np.data.files import write_whole
 from .claims import Judged
 
 FULL = "full"  # the folder within, of results under the full settings
+BRIEF = ", which train too briefly to judge a model by"  # quick settings where something is trained
 
 
 @dataclass(frozen=True)
 class Recorded:
     """What is written of an experiment's result: its figure, from the page's folder, its claims.
 
-    `preset` is "quick", "full" or "other"; `core_hours` None where an older version wrote it.
+    `preset` is "quick", "full" or "other"; `trains` whether it trains models as long as it is told;
+    `core_hours` None where an older version wrote it.
     """
 
     name: str
     question: str
     figure: str
     preset: str
+    trains: bool
     claims: tuple[Judged, ...]
     core_hours: float | None
 
@@ -49,8 +52,15 @@ def _read(path, experiment, figure):
         claims = tuple(Judged(**each) for each in record["claims"])
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"expected the record of a result in {path}: run it again") from None
-    hours = record.get("core_hours")
-    return Recorded(experiment.name, experiment.question, figure, preset, claims, hours)
+    return Recorded(
+        name=experiment.name,
+        question=experiment.question,
+        figure=figure,
+        preset=preset,
+        trains=experiment.resumes,
+        claims=claims,
+        core_hours=record.get("core_hours"),
+    )
 
 
 def verdicts_of(results):
@@ -92,8 +102,9 @@ def _section(result):
     hours = "cost not recorded" if result.core_hours is None else _hours(result.core_hours)
     yield f"## {result.name}"
     yield ""
+    brief = BRIEF if result.trains and result.preset == "quick" else ""
     yield (
-        f"{result.question} ({result.preset} settings, {hours}; "
+        f"{result.question} ({result.preset} settings{brief}; {hours}; "
         f"[figure]({result.figure}), [rows]({rows}))"
     )
     yield ""

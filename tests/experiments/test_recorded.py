@@ -52,13 +52,24 @@ def test_the_page_has_each_claim_with_its_cost(tmp_path):
     page = claims_page(recorded(REGISTRY, tmp_path))
     assert "2 claims: 1 × holds, 0 × does not hold" in page
     assert "in 1.3 core-hours" in page
-    head = "Is a random number below one? (other settings, 1.2 core-hours; [figure](toy.png), "
+    head = "Is a random number below one? (other settings; 1.2 core-hours; [figure](toy.png), "
     assert f"{head}[rows](toy.csv))" in page
-    assert "Why | not? (quick settings, 36 core-seconds" in page
+    assert "Why | not? (quick settings; 36 core-seconds" in page
     lines = [line for line in page.splitlines() if line.startswith("| a random number")]
     assert len(lines) == 2
     assert lines[0].endswith("| holds only if scale 0.5 |")
     assert lines[1].endswith("| holds |")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"), [(QUICK, "quick settings, which train too briefly"), (FULL, "full sett")]
+)
+def test_quick_settings_of_what_trains_judge_no_model(tmp_path, settings, words):
+    training = dataclasses.replace(TOY, resumes=True)
+    write(training, result_of(TOY, settings), tmp_path)
+    page = claims_page(recorded({"toy": training}, tmp_path))
+    assert words in page
+    assert ("too briefly" in page) is (settings is QUICK)
 
 
 def test_a_full_run_writes_the_page_and_keeps_the_quick_results(tmp_path, monkeypatch):
@@ -73,7 +84,7 @@ def test_a_full_run_writes_the_page_and_keeps_the_quick_results(tmp_path, monkey
     assert (figures / "full" / "toy.csv").read_bytes() != quick
     page = (figures / "claims.md").read_text()
     assert page == claims_page(recorded({"toy": TOY}, figures))
-    assert "(full settings, " in page
+    assert "(full settings; " in page
     (tmp_path / "page.md").write_text("<!-- findings: begin -->\n<!-- findings: end -->\n")
     assert cli.main(["reproduce", "--redraw", "--findings", "page.md"]) == 0
     assert "(figures/full/toy.png)" in (tmp_path / "page.md").read_text()
