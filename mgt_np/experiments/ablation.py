@@ -94,16 +94,19 @@ def claims(settings):
     above = f"− {ERRORS:g} standard errors"
     return [
         Claim(
-            says="Each part of MGT's update lowers its loss",
+            says=f"Each part of MGT's update lowers the loss of {settings.n_layers} trained layers",
             source=PAPER,
             criterion=f"mean over seeds of MGT's loss − its loss without the part {lower}",
             measure=without_a_part,
             passes=is_lower,
             only_if="the part is {}",
             form="{:+.3f} ± {:.3f} nats",
+            title="Each part of MGT's update lowers its loss",
+            readme=True,
         ),
         Claim(
-            says="Two parts of MGT lower the loss by more than the sum of what each does alone",
+            says=f"Two parts of MGT lower the loss of {settings.n_layers} trained layers by more "
+            "than the sum of what each does alone",
             source=f"{PAPER}; the formula, N − D, is ours",
             criterion=f"mean over seeds of N − D {above} > 0, {after}",
             measure=interactions,
@@ -111,6 +114,7 @@ def claims(settings):
             only_if="the parts are {}",
             form="{:+.3f} ± {:.3f} nats",
             title="Two parts of MGT do more than the sum of each alone (N − D > 0)",
+            readme=True,
         ),
         Claim(
             says="Two parts of MGT lower the loss by a multiple of what each does alone in sum",
