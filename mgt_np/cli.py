@@ -113,7 +113,7 @@ def _add_reproducing(commands):
         metavar="NAME=VALUE",
         help="change a setting: --set depth=50 --set rules=mgt,pre_ln",
     )
-    option("--data", metavar="SOURCE", help="python-docs (default) or wikitext-2")
+    option("--data", metavar="SOURCE", help="python-docs or wikitext-2; default: the experiment's")
     option("--out", type=Path, metavar="DIR", help="default: figures/, with --full figures/full/")
     option(
         "--runs",
@@ -231,6 +231,8 @@ def _reproduce(arguments, command):
         raise ValueError("--scheduler needs Dask: pip install 'mgt-np[distributed]'")
     plans = _plans(arguments, [known[name] for name in _chosen(arguments.names, known)])
     out = arguments.out or Path("figures") / ("full" if arguments.full else "")
+    if arguments.full and (out / "full").exists():
+        raise ValueError(f"--full: expected --out without a folder full/ in it, got {out}")
     if arguments.findings:
         if arguments.names:
             raise ValueError("--findings: expected no names, since its table is of all experiments")

@@ -36,7 +36,7 @@ def check_whole_numbers(settings, *from_zero):
     """Raise ValueError for a whole number below 1, or below 0 among the names `from_zero`."""
     for each in dataclasses.fields(settings):
         value, least = getattr(settings, each.name), 0 if each.name in from_zero else 1
-        if type(value) is int and value < least:
+        if type(value) is int and each.type is not float and value < least:
             raise ValueError(f"expected {each.name} of at least {least}, got {value}")
 
 

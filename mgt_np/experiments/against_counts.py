@@ -16,6 +16,7 @@ from mgt_np.data import load_corpus, ngram_probabilities
 
 from .claims import Claim
 from .experiment import cells, seeds
+from .language_model import curves_of
 from .rungs import BYTES, WORDS, xz_given
 from .trained import MGT, MODELS, Training, trained
 
@@ -54,16 +55,22 @@ def claims(settings):
         Claim(
             says=f"{layers} trained layers of MGT predict {level} better than {rung} does",
             source="our question to MGT 2601.01014",
-            criterion=f"bits per byte {criterion}",
+            criterion=f"bits per byte {criterion}, on {compared}",
             measure=lambda result, level=level: worst(result, level),
             passes=lambda pair: pair[0] < pair[1],
             form="{:.3f} bits per byte, the rung {:.3f}",
             beside=(lambda result: perplexities(result)) if level == WORDS else None,
             title=f"MGT predicts {level} better than {short} does",
         )
-        for level, layers, rung, short in (
-            (WORDS, settings.word_layers, "a Kneser–Ney bigram", "a bigram"),
-            (BYTES, settings.byte_layers, "xz that has read the training text", "xz"),
+        for level, layers, rung, short, compared in (
+            (WORDS, settings.word_layers, "a Kneser–Ney bigram", "a bigram", "the same words"),
+            (
+                BYTES,
+                settings.byte_layers,
+                "xz that has read the training text",
+                "xz",
+                "windows spread over the held-out text; xz on all of it",
+            ),
         )
     ]
 
@@ -145,9 +152,10 @@ def plot(result, judged):
     figure, axes = plotting.new_figure(1, 2, size=(13.0, 6.0))
     for ax, claim, level in zip(axes, judged, (WORDS, BYTES), strict=True):
         rows = result.rows.where(level=level)
-        values = rows.grid("bits_per_byte", "seed", "step")
         label = f"MGT, {rows[0]['layers']} layers"
-        plotting.band(ax, rows.values("step"), values, label=label, color=plotting.BLUE, marker="o")
+        plotting.band(
+            ax, *curves_of(rows, "bits_per_byte"), label=label, color=plotting.BLUE, marker="o"
+        )
         ax.axhline(rows[0]["rung"], color=plotting.VERMILLION, ls="--", label=RUNGS[level])
         ax.set(xlabel="training steps", ylabel=f"bits per byte of held-out text, from {level}")
         ax.set_title(plotting.wrapped(claim.headline, 55))

@@ -19,6 +19,7 @@ from .trained import (
     MODELS,
     Training,
     at_end,
+    check_models,
     is_lower,
     lower_by,
     trained_rows,
@@ -35,6 +36,10 @@ class Settings(Training):
 
     n_layers: int = 4
     models: tuple[str, ...] = tuple(MODELS)
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_models(self.models, MODELS)
 
 
 QUICK = Settings()
@@ -69,9 +74,11 @@ def claims(settings):
             readme=True,
         ),
         Claim(
-            says=f"{trained} at equal arithmetic, have a lower loss with MGT than with other rules",
+            says=f"{trained} until steps × weights are equal, have a lower loss with MGT than with "
+            "other rules",
             source="our question to MGT 2601.01014",
-            criterion=f"{beats}, at the last logged steps of at most the cheaper run's arithmetic",
+            criterion=f"{beats}, at the last logged steps of at most the cheaper run's steps × "
+            "weights, where the dearer run's learning rate has not come to its end",
             measure=at_equal_arithmetic,
             passes=is_lower,
             only_if="the other is {}",
@@ -122,14 +129,15 @@ def at_equal_arithmetic(result):
 
 
 def arithmetic(row):
-    """Steps times weights: nearly proportional to the arithmetic up to a row (`n_weights`)."""
+    """Steps times weights, up to a row: the part of the arithmetic that `n_weights` counts."""
     return row["step"] * row["weights"]
 
 
 def within(rows, budget):
-    """The losses, one a seed, at the last logged step that the budget pays for."""
+    """The losses, one a seed, at the last logged step that the budget pays for; else NaN."""
     step = max((row["step"] for row in rows if arithmetic(row) <= budget), default=None)
-    return rows.where(step=step).column("valid_loss") or [np.nan] * 2
+    found = {row["seed"]: row["valid_loss"] for row in rows.where(step=step)}
+    return [found.get(seed, np.nan) for seed in rows.values("seed")]
 
 
 def tasks(settings):
@@ -165,8 +173,11 @@ STYLES = dict(
 
 
 def curves(result, model, column):
-    """The logged steps, and values (seeds, steps), NaN where a run had broken off."""
-    rows = result.rows.where(model=model)
+    """The logged steps of a model, and values (seeds, steps), NaN where a run had broken off."""
+    return curves_of(result.rows.where(model=model), column)
+
+
+def curves_of(rows, column):
     steps = sorted(rows.values("step"))
     values = [
         [next(iter(rows.where(seed=seed, step=step).column(column)), np.nan) for step in steps]

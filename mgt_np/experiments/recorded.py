@@ -28,6 +28,11 @@ class Recorded:
     claims: tuple[Judged, ...]
     core_hours: float | None
 
+    @property
+    def brief(self):
+        """Whether models were trained too briefly to judge them by: to test the machinery."""
+        return self.trains and self.preset == "quick"
+
 
 def recorded(experiments, folder):
     """The records of all experiments that a folder holds, in the registry's order.
@@ -50,6 +55,10 @@ def _read(path, experiment, figure):
         record = json.loads(path.read_text(encoding="utf-8"))
         preset = _preset(experiment, record["settings"])
         claims = tuple(Judged(**each) for each in record["claims"])
+        hours = record.get("core_hours")
+        texts = [text for each in claims for text in _texts(each)]
+        if not all(type(text) is str for text in texts) or type(hours or 0.0) is not float:
+            raise TypeError
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"expected the record of a result in {path}: run it again") from None
     return Recorded(
@@ -59,7 +68,7 @@ def _read(path, experiment, figure):
         preset=preset,
         trains=experiment.resumes,
         claims=claims,
-        core_hours=record.get("core_hours"),
+        core_hours=hours,
     )
 
 
@@ -82,15 +91,20 @@ def write_claims(path, results):
 
 def claims_page(results):
     """All claims as Markdown, a section an experiment; verdicts that fail stay as they are."""
-    verdicts = [each.verdict for _, each in verdicts_of(results)]
+    verdicts = [each.verdict for _, each in verdicts_of(each for each in results if not each.brief)]
+    brief = len(verdicts_of(each for each in results if each.brief))
     hours = sum(result.core_hours or 0.0 for result in results)
     lines = [
         "# Claims, and what was measured",
         "",
         f"{len(verdicts)} claims: {verdicts.count('holds')} × holds, "
-        f"{verdicts.count('does not hold')} × does not hold, and the rest under conditions that "
-        f"their verdicts name. Computed in {_hours(hours)}, without what interrupted runs had to "
-        "do again; written by `mgt-np reproduce --full`.",
+        f"{verdicts.count('does not hold')} × does not hold, the others under conditions that "
+        f"their verdicts name; and {brief} claims on models that were trained too briefly to judge "
+        f"them by. Computed in {_hours(hours)}, of interrupted cells only the last sitting; "
+        "written by `mgt-np reproduce --full`.",
+        "",
+        "Where a criterion has two standard errors, a difference that is none passes it by luck: "
+        "once in 11 comparisons of three seeds, once in 17 of five.",
     ]
     for result in results:
         lines += ["", *_section(result)]
@@ -102,17 +116,20 @@ def _section(result):
     hours = "cost not recorded" if result.core_hours is None else _hours(result.core_hours)
     yield f"## {result.name}"
     yield ""
-    brief = BRIEF if result.trains and result.preset == "quick" else ""
     yield (
-        f"{result.question} ({result.preset} settings{brief}; {hours}; "
+        f"{result.question} ({result.preset} settings{BRIEF if result.brief else ''}; {hours}; "
         f"[figure]({result.figure}), [rows]({rows}))"
     )
     yield ""
     yield "| claim | source | criterion | measured | verdict |"
     yield "| --- | --- | --- | --- | --- |"
     for each in result.claims:
-        cells = (each.claim, each.source, each.criterion, each.measured, each.verdict)
-        yield f"| {' | '.join(_cell(text) for text in cells)} |"
+        yield f"| {' | '.join(_cell(text) for text in _texts(each))} |"
+
+
+def _texts(judged):
+    """The cells of a claim's line."""
+    return judged.claim, judged.source, judged.criterion, judged.measured, judged.verdict
 
 
 def _hours(hours):

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from mgt_np.data import SOURCES, TEXT_SOURCES, load_corpus
+from mgt_np.data import TEXT_SOURCES, load_corpus
 from mgt_np.runs import Task, compute_all, core_seconds, folder_of, is_done, read, versions
+from mgt_np.settings import FIXED
 
 from .experiment import Result
 from .rows import Rows
@@ -93,9 +94,10 @@ def run(plans, *, jobs=None, scheduler=None, runs="runs", command=None, saved=No
 
 
 def _text(settings):
-    """The text that settings name, if they do; what is generated is no text."""
+    """The text that settings name, if they do; a source that is fixed may be generated."""
     data = getattr(settings, "data", None)
-    return None if data in SOURCES and data not in TEXT_SOURCES else data
+    fixed = any(each.metadata == FIXED for each in dataclasses.fields(settings))
+    return None if fixed and data not in TEXT_SOURCES else data
 
 
 def _tasks(experiment, settings, runs):

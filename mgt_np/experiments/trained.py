@@ -3,10 +3,12 @@
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
 from mgt_np.arrays import leaves_with_paths
+from mgt_np.arrays.checks import one_of
 from mgt_np.data import load_corpus, ngram_probabilities
 from mgt_np.models import TransformerConfig, init_transformer
 from mgt_np.training import Task, TrainingError, TrainingSettings, load_task, train
@@ -28,12 +30,15 @@ MODELS = {
     "mHC": {"residual": "mhc"},
     "DDL": {"residual": "ddl"},
 }
-ERRORS = 2.0  # standard errors by which a mean difference counts
+ERRORS = 2.0  # standard errors by which a mean difference counts: by luck one in 11 of 3 seeds
 
 
 @dataclass(frozen=True)
 class Training(Where):
-    """Sizes, and how long is learned: bytes of a text, all models at one learning rate."""
+    """Sizes, and how long is learned; the same for all models.
+
+    Raises ValueError for less than two seeds, of which there is no standard error.
+    """
 
     dtype: str = "float32"
     seed: int = 0
@@ -48,6 +53,26 @@ class Training(Where):
     warmup: int = 5
     log_every: int = 10
     n_valid: int = 4
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.n_seeds < 2:
+            raise ValueError(f"expected n_seeds of at least 2, got {self.n_seeds}")
+
+
+def check_models(models, known, *, needed=(MGT,)):
+    """Raise ValueError unless all are known, the needed ones are there, and another beside."""
+    for model in models:
+        one_of(known, **{"the name of a model": model})
+    if not {*needed} < {*models} or len({*models}) < len(models):
+        named = " and ".join(needed)
+        raise ValueError(f"expected {named} and another of the models, each once, got {models}")
+
+
+def check_depths(depths):
+    """Raise ValueError unless these are two numbers of layers at least, and increase."""
+    if len(depths) < 2 or any(a >= b for a, b in pairwise(depths)):
+        raise ValueError(f"expected depths that increase, at least two, got {depths}")
 
 
 @dataclass(frozen=True)
@@ -118,8 +143,8 @@ def trained_rows(there, model, seed, folder, **how):
 def n_weights(config):
     """The number of entries of all matrices but the embeddings.
 
-    To these the arithmetic of a step is nearly proportional: attention's scores, the same in every
-    model, and the mixing of streams are not in it.
+    A step multiplies each token by each of them. Attention's scores, norms, gates and the mixing of
+    streams are not in it: in time a step of MGT, DDL or mHC is dearer than its weights say.
     """
     params = init_transformer(np.random.default_rng(0), config)
     counted = {name: tree for name, tree in params.items() if name not in ("tokens", "positions")}

@@ -195,6 +195,11 @@ def _dtype(name, value):
 
 
 def _convention(name, value):
+    if isinstance(value, dict):  # a row, read back from JSON
+        try:
+            return MHCConvention(**value)
+        except TypeError:
+            pass
     return value if isinstance(value, MHCConvention) else _name(*MHC_CONVENTIONS)(name, value)
 
 

@@ -12,7 +12,7 @@ from mgt_np.data import safetensors
 from mgt_np.models import TransformerConfig, init_transformer
 
 from .checkpoints import load_checkpoint
-from .loop import TrainingSettings
+from .loop import RUN_FILES, TrainingSettings
 
 
 def export(folder, path=None):
@@ -21,10 +21,14 @@ def export(folder, path=None):
     `path` is FOLDER/model.safetensors unless given, and is returned. Each array has the name of its
     place, "['blocks'][0]['attention']['W_q']", and the bits that training left. The metadata has
     "config" and "settings" as JSON, "step", and the version of "mgt-np".
-    Raises ValueError where the checkpoint is damaged or of something else, OSError where it is not
-    there or `path` cannot be written; what was at `path` is still there then.
+    Raises ValueError where the checkpoint is damaged or of something else, or `path` one of the
+    run's own files; OSError where it is not there or `path` cannot be written. What was at `path`
+    is still there then.
     """
     path = Path(folder) / "model.safetensors" if path is None else Path(path)
+    for name in RUN_FILES:
+        if path.resolve() == (Path(folder) / name).resolve():
+            raise ValueError(f"export: expected a file beside the run's own, got its {name}")
     params, config, settings, step = kept_model(folder)
     metadata = {
         "config": json.dumps(dataclasses.asdict(config)),

@@ -30,6 +30,7 @@ LOG = (
     *("lr", "gradient_norm"),
 )
 LAYERS = ("step", "layer", "effective_rank", "state_norm", "beta", "beta_negative", "gate")
+RUN_FILES = ("checkpoint.npz", "log.csv", "layers.csv")
 TIMED_STEPS = 3
 EXPLODED = 1e8  # norm of the gradients at which a run ends
 
@@ -350,7 +351,10 @@ class _Run:
         rng = np.random.default_rng()
         rng.bit_generator.state = record["rng"]
         names = ("step", "losses", "log", "layers", "threads")
-        return _State(trees["params"], optimizer, rng, **{name: record[name] for name in names})
+        kept = {name: record[name] for name in names}
+        # a column that an older version did not write
+        kept["layers"] = [dict.fromkeys(LAYERS, math.nan) | row for row in record["layers"]]
+        return _State(trees["params"], optimizer, rng, **kept)
 
 
 def _trees(state):

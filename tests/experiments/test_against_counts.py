@@ -1,5 +1,6 @@
 """Counts as rungs: the same targets, the same unit, and the worst seed decides."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from small_settings import changed, check_boundaries, small_run, verdicts
 
 from mgt_np.data import load_corpus, ngram_probabilities
-from mgt_np.experiments import EXPERIMENTS, against_counts, rungs
+from mgt_np.experiments import EXPERIMENTS, Rows, against_counts, judged, rungs
 from mgt_np.training import Task, load_task
 
 NAME = "against-counts"
@@ -77,6 +78,14 @@ def test_verdicts_follow_the_worst_seed(result):
     assert verdicts(words) == ["holds", "does not hold"]
     early = lambda row: 0.9 if row["step"] == 4 else 9.0  # noqa: E731
     assert verdicts(result, rung=1.0, bits_per_byte=early) == ["holds", "holds"]
+
+
+def test_a_run_that_broke_off_is_drawn_as_far_as_it_came(result):
+    rows = [row for row in result.rows if (row["seed"], row["step"]) != (0, 2)]
+    rows = [row | {"bits_per_byte": NAN} if row["seed"] == 0 else row for row in rows]
+    broken = dataclasses.replace(result, rows=Rows(rows))
+    experiment = EXPERIMENTS[NAME]
+    experiment.plot(broken, judged(experiment, broken)).draw_without_rendering()
 
 
 def test_perplexities_stand_beside(result):

@@ -56,6 +56,42 @@ def test_equal_arithmetic_gives_the_cheaper_model_more_steps():
     assert language_model.at_equal_arithmetic(found)["Pre-LN"] == (19.0, 0.0)
 
 
+def test_a_seed_that_broke_off_is_nan_in_a_row_of_its_own():
+    """MGT is cut at step 2, which its second seed did not reach."""
+    found = made(
+        ("MGT", 0, 2, 1.0, 2),
+        ("MGT", 0, 4, 1.0, 2),
+        ("MGT", 1, 4, NAN, 2),
+        *(("Pre-LN", seed, step, 1.0, 1) for seed in (0, 1) for step in (2, 4)),
+    )
+    assert math.isnan(language_model.at_equal_arithmetic(found)["Pre-LN"][0])
+    assert math.isnan(language_model.at_equal_steps(found)["Pre-LN"][0])
+
+
+def test_more_seeds_than_two_may_find_no_step():
+    found = made(
+        *(("MGT", seed, 4, 1.0, 9) for seed in (0, 1, 2)),
+        *(("Pre-LN", seed, 4, 1.0, 1) for seed in (0, 1, 2)),
+    )
+    assert math.isnan(language_model.at_equal_arithmetic(found)["Pre-LN"][0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"models": ("MGT", "Pre-NL")}, "did you mean 'Pre-LN'"),
+        ({"models": ("Pre-LN", "Post-LN")}, "expected MGT and another of the models"),
+        ({"models": ("MGT",)}, "expected MGT and another of the models"),
+        ({"models": ("MGT", "Pre-LN", "MGT")}, "each once"),
+        ({"n_seeds": 1}, "n_seeds of at least 2, got 1"),
+        ({"n_steps": 0}, "n_steps of at least 1, got 0"),
+    ],
+)
+def test_settings_that_could_not_be_judged_are_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        language_model.Settings(**changes)
+
+
 def test_arithmetic_that_pays_for_no_step_is_nan():
     found = made(
         *(("MGT", seed, 4, 1.0, 9) for seed in (0, 1)),

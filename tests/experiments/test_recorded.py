@@ -43,6 +43,17 @@ def test_a_damaged_record_is_named(tmp_path, damage):
         recorded(REGISTRY, tmp_path)
 
 
+@pytest.mark.parametrize("change", [{"core_hours": "3"}, {"claims": [{"claim": 3}]}])
+def test_a_record_of_other_kinds_is_named(tmp_path, change):
+    write(TOY, result_of(TOY), tmp_path)
+    record = json.loads((tmp_path / "toy.json").read_text())
+    if "claims" in change:
+        change = {"claims": [record["claims"][0] | change["claims"][0]]}
+    (tmp_path / "toy.json").write_text(json.dumps(record | change))
+    with pytest.raises(ValueError, match=r"expected the record of a result in .*toy\.json"):
+        recorded(REGISTRY, tmp_path)
+
+
 def test_the_page_has_each_claim_with_its_cost(tmp_path):
     for name, settings in (("toy", dataclasses.replace(QUICK, scales=(0.5, 9.0))), ("other", None)):
         write(REGISTRY[name], result_of(REGISTRY[name], settings), tmp_path)
@@ -69,7 +80,8 @@ def test_quick_settings_of_what_trains_judge_no_model(tmp_path, settings, words)
     write(training, result_of(TOY, settings), tmp_path)
     page = claims_page(recorded({"toy": training}, tmp_path))
     assert words in page
-    assert ("too briefly" in page) is (settings is QUICK)
+    counted = ("0 claims: 0 × holds", "and 1 claims on models that were trained too briefly")
+    assert all((text in page) is (settings is QUICK) for text in counted)
 
 
 def test_a_full_run_writes_the_page_and_keeps_the_quick_results(tmp_path, monkeypatch):
@@ -96,6 +108,15 @@ def test_a_full_run_into_a_named_folder_writes_there(tmp_path, monkeypatch):
     assert cli.main(["reproduce", "--jobs", "1", "--full", "--out", "out"]) == 0
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files == {"toy.csv", "toy.json", "toy.png", "claims.md"}
+
+
+def test_a_full_run_does_not_hide_behind_another(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {"toy": TOY})
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["reproduce", "--jobs", "1", "--full"]) == 0
+    assert cli.main(["reproduce", "--jobs", "1", "--full", "--seed", "7", "--out", "figures"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert "expected --out without a folder full/ in it, got figures" in line
 
 
 def test_a_record_knows_what_its_cells_cost(tmp_path):

@@ -9,6 +9,7 @@ from toy_experiment import FULL, QUICK, TOY, Settings, lines_of
 
 from mgt_np import experiments
 from mgt_np.experiments import result_of, run
+from mgt_np.settings import FIXED
 
 OTHER = dataclasses.replace(TOY, name="other")
 
@@ -105,9 +106,22 @@ def test_a_text_that_cannot_be_had_is_refused_before_anything_is_computed(tmp_pa
     assert lines_of(settings.log) == []
 
 
+@dataclasses.dataclass(frozen=True)
+class Generated(Settings):
+    data: str = dataclasses.field(default="copy", metadata=FIXED)
+
+
+@pytest.mark.parametrize("data", ["known-entropy", "copy"])
+def test_a_generated_source_is_no_text(data, tmp_path):
+    settings = Settings(data=data, log=str(tmp_path / "log"))
+    with pytest.raises(ValueError, match=data):
+        run([(TOY, settings)], runs=tmp_path / "runs")
+    assert lines_of(settings.log) == []
+
+
 @pytest.mark.parametrize("data", ["known-entropy", "copy"])
 def test_what_is_generated_is_no_text_to_load_or_to_record(data):
-    result = result_of(TOY, Settings(data=data))
+    result = result_of(TOY, Generated(data=data))
     assert "text" not in result.provenance
     assert result.provenance["settings"]["data"] == data
 

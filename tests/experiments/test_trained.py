@@ -114,6 +114,13 @@ def test_a_difference_counts_beyond_two_standard_errors():
     assert not trained.is_lower((0.21, 0.1))
 
 
+@pytest.mark.parametrize("depths", [(2,), (4, 2), (2, 2), (1, 3, 2)])
+def test_depths_that_do_not_increase_are_refused(depths):
+    trained.check_depths((1, 2, 5))
+    with pytest.raises(ValueError, match="expected depths that increase, at least two"):
+        trained.check_depths(depths)
+
+
 def test_the_controls_steps_are_of_the_size_of_mgts_first():
     factor = trained.MODELS[trained.SMALL]["scaled_residual_factor"]
     assert factor == pytest.approx(math.tanh(TransformerConfig.mgt_b_beta) * 0.5, rel=1e-15)

@@ -1,5 +1,6 @@
 """Exported models: every bit that was trained, under names and settings that others can read."""
 
+import dataclasses
 import json
 from importlib.metadata import version
 
@@ -10,6 +11,7 @@ from mgt_np import TransformerConfig, transformer
 from mgt_np.arrays import leaves_with_paths
 from mgt_np.arrays.trees import rebuild
 from mgt_np.data.safetensors import read
+from mgt_np.layers import MHC_CONVENTIONS
 from mgt_np.training import TrainingSettings, export, load_checkpoint, save_checkpoint, train
 from mgt_np.training.exporting import kept_model, kept_settings
 
@@ -78,6 +80,24 @@ def test_the_file_is_where_it_was_asked_for_and_the_same_each_time(trained):
     other = folder / "other.safetensors"
     assert export(str(folder), str(other)) == other
     assert other.read_bytes() == before == export(folder).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["checkpoint.npz", "log.csv", "layers.csv"])
+def test_the_runs_own_files_are_never_written_over(trained, name, monkeypatch):
+    _, _, folder = trained
+    before = (folder / name).read_bytes()
+    monkeypatch.chdir(folder)
+    for path in (folder / name, name, f"../{folder.name}/{name}"):
+        with pytest.raises(ValueError, match=f"a file beside the run's own, got its {name}"):
+            export(folder, path)
+    assert (folder / name).read_bytes() == before
+
+
+def test_a_model_with_a_convention_of_its_own_comes_back(tmp_path):
+    row = dataclasses.replace(MHC_CONVENTIONS["paper"], mixing="circulant", gamma=0.0)
+    config = TransformerConfig(**SIZES, max_tokens=5, residual="mhc", mhc_convention=row)
+    train(config, SETTINGS, folder=tmp_path, threads=1)
+    assert kept_model(tmp_path)[1] == config
 
 
 @pytest.mark.parametrize("lost", ["config", "settings", "step"])

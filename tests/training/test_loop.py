@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 import math
 import os
 import random
@@ -196,6 +197,27 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, config, settings, word
 def test_settings_out_of_range_are_refused(changes, words):
     with pytest.raises(ValueError, match=words):
         dataclasses.replace(SMALL, **changes)
+
+
+@pytest.mark.parametrize("name", ["dropout", "weight_decay", "clip"])
+def test_a_float_may_be_written_as_a_whole_number(name):
+    assert getattr(dataclasses.replace(SMALL, **{name: 0}), name) == 0
+
+
+def test_a_column_that_an_older_version_did_not_write_is_nan(tmp_path):
+    train(config_of(), dataclasses.replace(SMALL, n_steps=4), folder=tmp_path, threads=1)
+    path = tmp_path / "checkpoint.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    record = json.loads(str(arrays["record"]))
+    for row in record["layers"]:
+        del row["beta_negative"]
+    np.savez(path, **arrays | {"record": np.asarray(json.dumps(record))})
+    train(config_of(), dataclasses.replace(SMALL, n_steps=4), folder=tmp_path, resume=True)
+    with (tmp_path / "layers.csv").open(newline="") as file:
+        layers = list(csv.DictReader(file))
+    assert {row["beta_negative"] for row in layers} == {"nan"}
+    assert all(float(row["effective_rank"]) > 0.0 for row in layers)
 
 
 def test_sizes_that_do_not_fit_are_refused():
