@@ -117,7 +117,8 @@ def claims(settings):
             readme=True,
         ),
         Claim(
-            says="Two parts of MGT lower the loss by a multiple of what each does alone in sum",
+            says="The ratio of what two parts of MGT together lower the loss by to the sum of what "
+            "each does alone, N/D, is above 1",
             source=f"{PAPER}; the formula, N/D, is ours",
             criterion=f"means over seeds of D {above} > 0 (else there is no ratio), "
             f"and of N/D {above} > 1, {after}",
@@ -127,7 +128,7 @@ def claims(settings):
             form="N/D {:.2f} ± {:.2f}, D {:+.3f} ± {:.3f} nats",
         ),
         Claim(
-            says="Rules without MGT's parts reach a lower loss than the whole of MGT",
+            says="Other rules reach a lower loss than the whole of MGT",
             source="our question to MGT 2601.01014",
             criterion=f"mean over seeds of the rule's loss − MGT's {lower}",
             measure=of_other_rules,

@@ -2,7 +2,8 @@
 
 MGT's protocol (2601.01014) goes from 12 to 200 layers, and reports no loss. Here: bytes, narrow
 decoders, few steps, three seeds. All rules get the same two learning rates, none is tuned for one
-rule, and each is judged, at each depth, by its better one: a rule that fails fails at both.
+rule, and each is judged, at each depth, by its better one, which is picked on the same held-out
+batches and seeds that then judge it: a rule that fails fails at both.
 """
 
 import math
@@ -16,7 +17,18 @@ from .claims import Claim
 from .experiment import cells, seeds
 from .language_model import STYLES
 from .rows import Rows
-from .trained import ERRORS, MGT, SMALL, Training, is_lower, lower_by, trained_rows
+from .trained import (
+    ERRORS,
+    MGT,
+    MODELS,
+    SMALL,
+    Training,
+    check_depths,
+    check_models,
+    is_lower,
+    lower_by,
+    trained_rows,
+)
 
 RESUMES = True
 PAPER = "MGT 2601.01014, a prediction, as reported"
@@ -26,11 +38,22 @@ GROWTH = 0.05  # nats a byte that more layers may cost, 0.07 bits; ours
 
 @dataclass(frozen=True)
 class Settings(Training):
-    """Depths, rules and learning rates: with less than these few steps reach no unigram's loss."""
+    """Depths, rules and learning rates: with less than these few steps reach no unigram's loss.
+
+    Raises ValueError for models that are not among `MODELS`, MGT and another, for less than two
+    depths or such as do not increase, and for a rate that is there twice.
+    """
 
     lr: tuple[float, ...] = (3e-3, 1e-2)
     depths: tuple[int, ...] = (2, 4)
     models: tuple[str, ...] = (MGT, "Post-LN", "Pre-LN", SMALL)
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_models(self.models, MODELS)
+        check_depths(self.depths)
+        if len({*self.lr}) < len(self.lr):
+            raise ValueError(f"expected each lr once, got {self.lr}")
 
 
 QUICK = Settings(log_every=20)

@@ -35,7 +35,10 @@ SYMBOLS = {
 
 @dataclass(frozen=True)
 class Settings(Training):
-    """The values beside the default, by the options' names. Scales are standard deviations."""
+    """The values beside the default, by the options' names. Scales are standard deviations.
+
+    Raises ValueError for a value that is there twice.
+    """
 
     n_layers: int = 2
     n_steps: int = 15
@@ -45,6 +48,13 @@ class Settings(Training):
     mgt_b_beta: tuple[float, ...] = (0.5,)
     mgt_gate_scale: tuple[float, ...] = (1e-2,)
     mgt_beta_scale: tuple[float, ...] = (1e-2,)
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in SYMBOLS:
+            values = getattr(self, name)
+            if len({*values}) < len(values):
+                raise ValueError(f"expected each value of {name} once, got {values}")
 
 
 QUICK = Settings()
@@ -90,7 +100,8 @@ def claims(settings):
             says=f"No other value that was tried gives {layers} a lower loss {after} than "
             "our default",
             source=SOURCE,
-            criterion=f"the other's loss − the default's + {errors} ≥ 0, for each value tried",
+            criterion=f"the other's loss − the default's + {errors} ≥ 0, for each value tried; "
+            "infinite where the other breaks off and the default does not",
             measure=best_alternatives,
             passes=lambda difference: difference >= 0.0,
             only_if="what varies is {}",
@@ -131,11 +142,16 @@ def spreads(result):
 
 
 def best_alternatives(result):
-    """{setting: the least of its upper ends}: what broke off has none, and beats nothing."""
+    """{setting: the least of its upper ends}: infinite where each other value broke off.
+
+    What broke off beats nothing; where the default did, nothing is known.
+    """
+    ended = np.isfinite(of_variant(result, DEFAULT)).all()
+    none = math.inf if ended else math.nan
     found = {}
     for setting, symbol in SYMBOLS.items():
         ends = [end for end in upper_ends(result, setting).values() if math.isfinite(end)]
-        found[symbol] = min(ends, default=math.nan)
+        found[symbol] = min(ends, default=none)
     return found
 
 

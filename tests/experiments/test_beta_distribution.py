@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 from small_settings import changed, check_boundaries, small, small_run, verdicts
 
 from mgt_np.arrays.libraries import There, place
-from mgt_np.experiments import EXPERIMENTS, beta_distribution
+from mgt_np.experiments import EXPERIMENTS, beta_distribution, judged
 from mgt_np.experiments.beta_distribution import START
 from mgt_np.experiments.experiment import Where
 
@@ -153,6 +153,31 @@ def test_seeds_of_either_sign_are_no_correlation(result):
     assert list(measured(same, 3).values()) == [pytest.approx((-1.0, -1.0))] * 4
     either = changed(same, rank=lambda row: bent(row) * (1 - 2 * row["seed"]))
     assert list(measured(either, 3).values()) == [pytest.approx((-1.0, 1.0))] * 4
+
+
+def test_the_correlation_with_the_trend_is_of_all_runs_or_said_to_be_none(result):
+    line = changed(result, beta=lambda row: row["layer"], rank=lambda row: row["layer"])
+    assert beta_distribution.with_the_trend(line) == "With the trend: +1.00 in all runs"
+    for lost in (0, 1):
+        some = changed(line, rank=lambda row, i=lost: NAN if row["seed"] == i else row["layer"])
+        assert beta_distribution.with_the_trend(some) == "With the trend: nan in 4 of 8 runs"
+
+
+def test_a_difference_of_fractions_is_no_percentage(result):
+    more = changed(result, beta_negative=lambda row: 0.1 * (row["layer"] > 0))
+    said = judged(EXPERIMENTS["beta-distribution"], more)[1].measured
+    assert said.startswith(f"{CONDITIONS[0]}: +0.100; ")
+
+
+def test_settings_that_name_no_axis_of_the_figure_are_refused():
+    for depths in ((4, 3), (3, 3)):
+        with pytest.raises(ValueError, match="expected depths that increase"):
+            small("beta-distribution", depths=depths)
+    assert small("beta-distribution", depths=(3,)).depths == (3,)
+    with pytest.raises(ValueError, match="beta_per"):
+        small("beta-distribution", beta_per=("channel", "head"))
+    with pytest.raises(ValueError, match="each beta_per once"):
+        small("beta-distribution", beta_per=("token", "token"))
 
 
 def test_beta_that_stays_has_not_moved(result):

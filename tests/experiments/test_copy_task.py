@@ -31,7 +31,9 @@ def made(*rows):
 def test_boundaries():
     copies = ([0.9, 1.0], [0.899, 0.0, NAN])
     lower = ([(-0.21, 0.1), (-1.0, 0.0)], [(-0.2, 0.1), (0.0, 0.0), (0.5, 0.1), (NAN, 0.1)])
-    check_boundaries("copy-task", copies, copies, lower, ([-0.05, 0.0, 1.0], [-0.051, -1.0, NAN]))
+    deeper = [(0.9, -0.05), (1.0, 0.0), (0.95, 0.05)]
+    falls = [(0.9, -0.051), (0.899, 0.0), (0.03, 0.9), (NAN, 0.0), (1.0, NAN)]
+    check_boundaries("copy-task", copies, copies, lower, (deeper, falls))
 
 
 def test_a_distance_is_how_far_back_the_copied_symbol_stands():
@@ -98,12 +100,12 @@ def test_errors_are_compared_seed_by_seed_at_the_deepest_and_the_farthest():
 
 def test_the_worst_depth_and_seed_decide_what_was_gained():
     found = made(
-        *(("MGT", layers, 3, 0, 0.9) for layers in (1, 2, 4)),
+        *(("MGT", layers, 3, 0, 0.95) for layers in (1, 2, 4)),
         *(("MGT", layers, 3, 1, accuracy) for layers, accuracy in ((1, 0.9), (2, 0.3), (4, 1.0))),
-        ("MGT", 1, 2, 0, 1.0),
+        ("MGT", 1, 2, 0, 0.5),
         ("MGT", 2, 2, 0, 0.0),  # nearer
     )
-    assert copy_task.gained(found) == {"MGT": pytest.approx(-0.6)}
+    assert copy_task.gained(found) == {"MGT": pytest.approx((0.9, -0.6))}
 
 
 def test_verdicts_follow_the_rows(result):
@@ -119,10 +121,17 @@ def test_verdicts_follow_the_rows(result):
         "2 layers over 2 tokens"
     )
     assert fails[1] == fails[3] == "holds only if the rule is Pre-LN"
-    assert verdicts(result, accuracy=lambda row: 0.9 * (row["model"] == "MGT"))[1:3] == [
+    assert verdicts(result, accuracy=lambda row: 0.9 * (row["model"] == "MGT"))[1:] == [
         "holds only if the rule is MGT",
         "holds",
+        "holds only if the rule is MGT",
     ]
+
+
+def test_what_copies_at_no_depth_does_not_copy_as_well_with_more(result):
+    assert verdicts(result, accuracy=1 / 32)[3] == "does not hold"
+    late = verdicts(result, accuracy=lambda row: 0.5 + 0.5 * (row["layers"] == 2))
+    assert late[3] == "does not hold"
 
 
 def test_what_other_depths_and_distances_do_decides_nothing(result):
@@ -139,3 +148,21 @@ def test_words():
     assert copy_task.listed((2,)) == "2"
     assert copy_task.listed((2, 6, 12)) == "2, 6 and 12"
     assert [copy_task.layers(n) for n in (1, 2)] == ["1 layer", "2 layers"]
+
+
+@pytest.mark.parametrize("models", [("MGT",), ("Pre-LN", "Post-LN"), ("MGT", "Pre-LM")])
+def test_models_are_known_ones_and_mgt_is_compared_with_another(models):
+    with pytest.raises(ValueError, match="model"):
+        small("copy-task", models=models)
+
+
+@pytest.mark.parametrize("depths", [(4, 2), (2, 2), (2,)])
+def test_depths_increase_from_one_to_another(depths):
+    with pytest.raises(ValueError, match="expected depths that increase"):
+        small("copy-task", depths=depths)
+
+
+@pytest.mark.parametrize("n_tokens", [(5, 3), (3, 3)])
+def test_the_last_distance_is_the_longest(n_tokens):
+    with pytest.raises(ValueError, match="n_tokens that increase"):
+        small("copy-task", n_tokens=n_tokens)

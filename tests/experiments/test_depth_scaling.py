@@ -160,3 +160,20 @@ def test_a_run_that_broke_off_is_seen_in_the_figure(result):
     assert texts(lambda row: 1.0).count("broke off") == 0
     assert texts(lambda row: NAN).count("broke off") == 2
     assert texts(lambda row: NAN if row["layers"] == 2 else 1.0).count("broke off") == 2
+
+
+@pytest.mark.parametrize("models", [("MGT",), ("Pre-LN", "Post-LN"), ("MGT", "Pre-LM")])
+def test_models_are_known_ones_and_mgt_is_compared_with_another(models):
+    with pytest.raises(ValueError, match="model"):
+        small("depth-scaling", models=models)
+
+
+@pytest.mark.parametrize("depths", [(4, 2), (2, 2), (2,)])
+def test_depths_increase_from_one_to_another(depths):
+    with pytest.raises(ValueError, match="expected depths that increase"):
+        small("depth-scaling", depths=depths)
+
+
+def test_each_rate_is_there_once():
+    with pytest.raises(ValueError, match="each lr once"):
+        small("depth-scaling", lr=(1e-2, 1e-2))

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from small_settings import check_boundaries, small_run, verdicts
+from small_settings import check_boundaries, small, small_run, verdicts
 
 from mgt_np.arrays.libraries import There, place
 from mgt_np.experiments import EXPERIMENTS, Rows
@@ -40,7 +40,10 @@ def test_boundaries():
         NAME,
         ([0.0, -0.2, 0.0999], [0.1, 2.0, NAN]),
         ([(-0.21, 0.1), (-1.0, 0.0)], [(-0.2, 0.1), (0.0, 0.0), (NAN, 0.1), (-1.0, NAN)]),
-        ([(0.0, 0.0), (0.03, 0.0099), (-1.0, 0.5)], [(0.03, 0.01), (0.05, 0.0), (NAN, 0.0)]),
+        (
+            [(0.0, 0.0, -1.0), (0.03, 0.0099, -1e-9), (-1.0, 0.5, -1.0)],
+            [(0.03, 0.01, -1.0), (0.05, 0.0, -1.0), (-1.0, 0.0, 0.0), (NAN, 0.0, -1.0)],
+        ),
         ([0.0, -0.0099], [-0.01, -1.0, NAN]),
     )
 
@@ -98,7 +101,17 @@ def test_growth_is_from_the_shallowest_to_the_deepest():
     excess = {1: (1.0, 2.0), 2: (9.0, 9.0), 3: (1.5, 3.0)}
     rows = [("MGT", n, seed, 4, x) for n, xs in excess.items() for seed, x in enumerate(xs)]
     found = made(*rows, ("MGT", 3, 0, 2, 99.0), depths=(1, 2, 3))
-    assert module.growths(found) == {"MGT": pytest.approx((0.75, 0.25))}
+    π, P = generated_language().stationary, generated_language().transition
+    best = -np.sum(π * np.log(π)) + np.sum(π[:, None] * P * np.log(P))
+    assert module.growths(found) == {"MGT": pytest.approx((0.75, 0.25, 3.0 - best))}
+
+
+def test_what_learns_nothing_at_any_depth_does_not_learn_as_well_with_more(result):
+    assert verdicts(result, excess=2.5)[2] == "does not hold"
+    one = verdicts(result, excess=lambda row: 2.5 if row["seed"] == 1 else 0.05)
+    assert one[2] == "does not hold"
+    deeper = verdicts(result, excess=lambda row: 2.5 if row["layers"] == 1 else 0.05)
+    assert deeper[2] == "holds"  # and the shallow ones need not
 
 
 def test_the_worst_depth_and_seed_decide_on_the_threshold(result):
@@ -140,8 +153,18 @@ def test_what_broke_off_is_near_nothing(result):
         "holds only if the rule is Post-LN or Pre-LN",
         "does not hold",
         "holds only if the rule is Post-LN or Pre-LN",
-        "holds only if the rule is Post-LN or Pre-LN",
+        "holds",
     ]
+
+
+def test_what_broke_off_leaks_nothing_and_hides_no_leak(result):
+    def broke(row):
+        return NAN if (row["model"], row["seed"]) == ("MGT", 0) else -0.02
+
+    assert verdicts(result, excess=broke)[3] == "does not hold"
+    assert verdicts(result, excess=lambda row: abs(broke(row)))[3] == "holds"
+    none = verdicts(result, excess=lambda row: NAN if row["model"] == "MGT" else 0.05)
+    assert none[3] == "holds only if the rule is Post-LN or Pre-LN"
 
 
 def test_the_figures_curve_is_over_depths():
@@ -149,3 +172,15 @@ def test_the_figures_curve_is_over_depths():
     depths, values = module.over_depths(made(*rows, ("MGT", 1, 0, 2, 9.0)), "MGT")
     assert depths == (1, 3)
     assert values.tolist() == [[10.0, 30.0], [11.0, 31.0]]
+
+
+@pytest.mark.parametrize("models", [("MGT",), ("Pre-LN", "Post-LN"), ("MGT", "Pre-LM")])
+def test_models_are_known_ones_and_mgt_is_compared_with_another(models):
+    with pytest.raises(ValueError, match="model"):
+        small(NAME, models=models)
+
+
+@pytest.mark.parametrize("depths", [(4, 2), (2, 2), (2,)])
+def test_depths_increase_from_one_to_another(depths):
+    with pytest.raises(ValueError, match="expected depths that increase"):
+        small(NAME, depths=depths)

@@ -36,7 +36,7 @@ def made(**variants):
 
 def test_boundaries():
     spread = ([(0.0, 0.0), (0.03, 0.0099)], [(0.03, 0.01), (0.05, 0.0), (NAN, 0.0), (0.0, NAN)])
-    check_boundaries(NAME, spread, ([0.0, 0.1, 9.0], [-1e-9, NAN]))
+    check_boundaries(NAME, spread, ([0.0, 0.1, math.inf], [-1e-9, NAN]))
 
 
 def test_each_setting_is_varied_alone_and_the_default_is_one_variant():
@@ -132,8 +132,16 @@ def test_what_broke_off_depends_on_its_value_and_beats_nothing(result):
     first, second = verdicts(result, valid_loss=broke)
     assert first.startswith("holds only if what varies is α or ε or b_β")
     assert "λ" not in first
-    assert "λ" not in second
-    assert math.isnan(module.best_alternatives(changed(result, valid_loss=broke))["λ"])
+    assert second == "holds"
+    assert module.best_alternatives(changed(result, valid_loss=broke))["λ"] == math.inf
+
+
+def test_where_the_default_broke_off_nothing_is_known(result):
+    def broke(row):
+        return NAN if (row["setting"], row["seed"]) == (module.DEFAULT, 1) else 1.0
+
+    assert verdicts(result, valid_loss=broke) == ["does not hold"] * 2
+    assert verdicts(result, valid_loss=NAN) == ["does not hold"] * 2
 
 
 def test_verdicts_follow_the_rows(result):
@@ -151,3 +159,8 @@ def test_verdicts_follow_the_rows(result):
     )
     worse = verdicts(result, valid_loss=lambda row: float(row["setting"] == module.DEFAULT))
     assert worse == ["does not hold"] * 2
+
+
+def test_each_value_is_there_once():
+    with pytest.raises(ValueError, match="each value of mgt_lam once"):
+        small(NAME, mgt_lam=(2.0, 2.0))

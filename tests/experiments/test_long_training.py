@@ -25,9 +25,9 @@ def result():
 
 
 def made(*rows):
-    """A result of rows (model, seed, step, train_loss), 40 steps in all."""
+    """A result of rows (model, seed, step, train_loss), 40 steps in all, an entropy of 1.9."""
     names = ("model", "seed", "step", "train_loss")
-    rows = Rows(dict(zip(names, row, strict=True)) for row in rows)
+    rows = Rows(dict(zip(names, row, strict=True)) | {"entropy": 1.9} for row in rows)
     return Result("long-training", long_training.QUICK, rows)
 
 
@@ -41,7 +41,10 @@ def test_boundaries():
         "long-training",
         ([1.0], [2 / 3, 0.0, NAN]),
         ([-1e-9, -1.0], [0.0, 1.0, NAN]),
-        ([0.0, 0.099], [0.1, 2.0, NAN]),
+        (
+            [(0.0, -1e-9), (0.099, -1.0)],
+            [(0.1, -1.0), (0.0, 0.0), (0.0, 2.0), (NAN, -1.0), (0.0, NAN)],
+        ),
         ([1.0, 99.9], [100.0, 1e9, NAN]),
         ([(-0.21, 0.1), (-1.0, 0.0)], [(-0.2, 0.1), (0.0, 0.0), (NAN, 0.1), (0.5, 0.1)]),
     )
@@ -175,8 +178,8 @@ def test_a_rise_is_above_any_earlier_loss():
         ("Pre-LN", 1, 40, NAN),
     )
     rises = long_training.rises(found)
-    assert rises["MGT"] == pytest.approx(0.5)
-    assert math.isnan(rises["Pre-LN"])
+    assert rises["MGT"] == pytest.approx((0.5, 0.1))
+    assert np.isnan(rises["Pre-LN"]).all()
 
 
 def test_mgt_is_compared_seed_by_seed_at_the_end():
@@ -192,6 +195,7 @@ def test_verdicts_follow_the_rows(result):
     good = verdicts(result, train_loss=1.0, entropy=2.0, growth=1.0)
     assert good == [*["holds"] * 4, "does not hold"]
     assert verdicts(result, train_loss=NAN, growth=NAN) == ["does not hold"] * 5
+    assert verdicts(result, train_loss=2.0, entropy=2.0)[2] == "does not hold"  # nothing to keep
 
     def only_mgt(row):
         return 1.0 if row["model"] == "MGT" else 1.0 + row["step"]
@@ -210,7 +214,7 @@ def test_one_seed_decides(result):
     found = verdicts(result, train_loss=one_breaks, growth=one_breaks, entropy=2.0)
     assert found[:4] == ["holds only if it is MGT or MGT with β > 0 only"] * 4
     one = verdicts(result, train_loss=1.0, entropy=lambda row: 2.0 - 1.5 * (row["seed"] == 1))
-    assert one[1] == "does not hold"
+    assert one[1:3] == ["does not hold"] * 2
     early = verdicts(result, growth=lambda row: 200.0 if row["step"] == 2 else 1.0)
     assert early[3] == "does not hold"
 
@@ -227,3 +231,21 @@ def test_the_figure_says_how_many_runs_broke_off(result):
         "MGT with b_β = -2 (1 of 2 broke off)",
         "MGT with β > 0 only (2 of 2 broke off)",
     ]
+
+
+@pytest.mark.parametrize("models", [("MGT",), ("Pre-LN", "Post-LN"), ("MGT", "Pre-LM")])
+def test_models_are_known_ones_and_mgt_is_compared_with_another(models):
+    with pytest.raises(ValueError, match="model"):
+        small("long-training", models=models)
+
+
+def test_each_logged_loss_is_a_mean_over_as_many_steps():
+    with pytest.raises(ValueError, match="multiple of log_every, 3, got 4"):
+        small("long-training", n_steps=4, log_every=3)
+
+
+def test_a_piece_is_no_longer_than_the_text(tmp_path):
+    there, whole = There(place("numpy"), "float64"), load_corpus("python-docs").tokens.size
+    assert long_training.work(there, folder=tmp_path / "whole", **cells_of(n_bytes=whole))
+    with pytest.raises(ValueError, match=f"at most the text's {whole}, got {whole + 1}"):
+        long_training.work(there, folder=tmp_path / "more", **cells_of(n_bytes=whole + 1))
