@@ -78,6 +78,7 @@ def claims(settings):
             passes=lambda beta: beta < 0.0,
             only_if=ONLY_IF,
             form="{:+.3f}",
+            readme=True,
         ),
         Claim(
             says="In a trained MGT more of β is negative in deep layers than in the first ones",
