@@ -195,11 +195,8 @@ def _dtype(name, value):
 
 
 def _convention(name, value):
-    if isinstance(value, dict):  # a row, read back from JSON
-        try:
-            return MHCConvention(**value)
-        except TypeError:
-            pass
+    if isinstance(value, dict) and value.keys() == MHCConvention.__dataclass_fields__.keys():
+        value = MHCConvention(**value)  # a row, read back from JSON
     return value if isinstance(value, MHCConvention) else _name(*MHC_CONVENTIONS)(name, value)
 
 

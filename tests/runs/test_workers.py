@@ -87,10 +87,13 @@ def test_a_standard_error_that_is_gone_stops_nothing(tmp_path, monkeypatch, stre
 
 
 SCRIPT = """
+import signal
 import sys
 from toy_experiment import Settings, toy_tasks
 from mgt_np.runs import compute_all
 if __name__ == "__main__":
+    # a shell's background job, and whatever it starts, ignores SIGINT
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     runs, log, *nap = sys.argv[1:]
     settings = Settings(n_seeds=6, log=log, nap=float(nap[0]) if nap else 0.1)
     sys.exit(bool(compute_all(toy_tasks(runs, settings), jobs=2)))
