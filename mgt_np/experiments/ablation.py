@@ -19,11 +19,21 @@ from mgt_np.layers import MHC_CONVENTIONS
 
 from .claims import Claim
 from .experiment import cells, seeds
-from .trained import ERRORS, MGT, MODELS, SMALL, Training, at_end, is_lower, lower_by, trained
+from .trained import (
+    ERRORS,
+    MGT,
+    MODELS,
+    SMALL,
+    START,
+    Training,
+    at_end,
+    is_lower,
+    lower_by,
+    trained,
+)
 
 RESUMES = True
 PAPER = "MGT 2601.01014, a question of its protocol, as reported"
-START = math.tanh(0.05)  # β of every token before training, by the defaults of MGT's rule
 NEGLIGIBLE = 0.01  # nats: differences between published rules begin there
 
 NO_GATE, HALF, NO_ERASURE = "gate 1", "gate ½", "α = 0"

@@ -16,9 +16,8 @@ from mgt_np.data import load_corpus, ngram_probabilities
 
 from .claims import Claim
 from .experiment import cells, seeds
-from .language_model import curves_of
 from .rungs import BYTES, WORDS, xz_given
-from .trained import MGT, MODELS, Training, trained
+from .trained import MGT, MODELS, Training, curves_of, trained
 
 RESUMES = True
 BIGRAM, XZ = "bigram of words", "xz given train"

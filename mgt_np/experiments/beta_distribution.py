@@ -20,12 +20,11 @@ from mgt_np.arrays.checks import one_of
 
 from .claims import Claim, extent
 from .experiment import cells, seeds
-from .trained import MODELS, Training, trained
+from .trained import MODELS, START, Training, trained
 
 RESUMES = True
 PAPER = "MGT 2601.01014, a prediction for layers 50 to 100, as reported"
 OURS = "our question to MGT 2601.01014"
-START = math.tanh(0.05)  # β of every token before training, by the defaults of MGT's rule
 CORRELATED = 0.5
 ONLY_IF = "MGT has {}"
 

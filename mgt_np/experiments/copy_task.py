@@ -18,17 +18,16 @@ from mgt_np.training.tasks import N_SYMBOLS
 
 from .claims import Claim
 from .experiment import cells, seeds
-from .language_model import STYLES
 from .trained import (
     ERRORS,
     MGT,
     MODELS,
     SMALL,
-    Training,
-    check_depths,
-    check_models,
+    STYLES,
+    OverDepths,
+    by_model,
     is_lower,
-    lower_by,
+    mgt_against,
     trained,
 )
 
@@ -38,22 +37,18 @@ FALL = 0.05  # of the accuracy, that is still none; ours
 
 
 @dataclass(frozen=True)
-class Settings(Training):
-    """Depths, rules, and tokens of an example: a symbol stands (n_tokens + 1)/2 places back.
+class Settings(OverDepths):
+    """Tokens of an example: a symbol stands (n_tokens + 1)/2 places back.
 
-    Raises ValueError for models that are not among `MODELS`, MGT and another, for less than two
-    depths or such as do not increase, and for n_tokens that do not.
+    Raises ValueError for n_tokens that do not increase, beside what `OverDepths` does.
     """
 
     data: str = field(default="copy", metadata=FIXED)
     n_tokens: tuple[int, ...] = (3, 5)
-    depths: tuple[int, ...] = (1, 2)
     models: tuple[str, ...] = (MGT, "Post-LN")
 
     def __post_init__(self):
         super().__post_init__()
-        check_models(self.models, MODELS)
-        check_depths(self.depths)
         if any(a >= b for a, b in pairwise(self.n_tokens)):
             raise ValueError(f"expected n_tokens that increase, got {self.n_tokens}")
 
@@ -159,12 +154,9 @@ def farthest(result):
 
 def fewer_errors(result):
     """{other model: mean and standard error of MGT's error rate − its own}, deepest, farthest."""
-    rows = farthest(result).where(layers=result.settings.depths[-1])
-    errors = {
-        model: 1.0 - np.asarray(rows.where(model=model).column("accuracy"))
-        for model in rows.values("model")
-    }
-    return {model: lower_by(errors[MGT], each) for model, each in errors.items() if model != MGT}
+    deepest = farthest(result).where(layers=result.settings.depths[-1])
+    accuracies = by_model(deepest, "accuracy")
+    return mgt_against({model: np.subtract(1.0, each) for model, each in accuracies.items()})
 
 
 def gained(result):

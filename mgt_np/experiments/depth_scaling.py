@@ -15,18 +15,17 @@ from mgt_np import plotting
 
 from .claims import Claim
 from .experiment import cells, seeds
-from .language_model import STYLES
 from .rows import Rows
 from .trained import (
     ERRORS,
     MGT,
-    MODELS,
     SMALL,
-    Training,
-    check_depths,
-    check_models,
+    STYLES,
+    OverDepths,
+    by_model,
     is_lower,
     lower_by,
+    mgt_against,
     trained_rows,
 )
 
@@ -37,11 +36,10 @@ GROWTH = 0.05  # nats a byte that more layers may cost, 0.07 bits; ours
 
 
 @dataclass(frozen=True)
-class Settings(Training):
+class Settings(OverDepths):
     """Depths, rules and learning rates: with less than these few steps reach no unigram's loss.
 
-    Raises ValueError for models that are not among `MODELS`, MGT and another, for less than two
-    depths or such as do not increase, and for a rate that is there twice.
+    Raises ValueError for a rate that is there twice, beside what `OverDepths` does.
     """
 
     lr: tuple[float, ...] = (3e-3, 1e-2)
@@ -50,8 +48,6 @@ class Settings(Training):
 
     def __post_init__(self):
         super().__post_init__()
-        check_models(self.models, MODELS)
-        check_depths(self.depths)
         if len({*self.lr}) < len(self.lr):
             raise ValueError(f"expected each lr once, got {self.lr}")
 
@@ -177,9 +173,7 @@ def does_not_grow(numbers):
 
 def against_the_others(result):
     """{other model: mean and standard error of MGT's loss − its own}, deepest."""
-    rows = deepest(result)
-    losses = {name: rows.where(model=name).column("valid_loss") for name in rows.values("model")}
-    return {name: lower_by(losses[MGT], each) for name, each in losses.items() if name != MGT}
+    return mgt_against(by_model(deepest(result)))
 
 
 def rates_and_ranks(result):

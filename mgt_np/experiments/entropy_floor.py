@@ -18,17 +18,18 @@ from mgt_np.training.tasks import generated_language
 
 from .claims import Claim
 from .experiment import cells, seeds
-from .language_model import STYLES, curves
 from .trained import (
     ERRORS,
     MGT,
     MODELS,
     SMALL,
-    Training,
-    check_depths,
-    check_models,
+    STYLES,
+    OverDepths,
+    by_model,
+    curves,
     is_lower,
     lower_by,
+    mgt_against,
     trained,
 )
 
@@ -40,23 +41,13 @@ SAMPLING = 0.01  # nats a token, by which chance can bring a loss below the floo
 
 
 @dataclass(frozen=True)
-class Settings(Training):
-    """The depths, and the models that are compared.
-
-    Raises ValueError for models that are not among `MODELS`, MGT and another, and for less than
-    two depths or such as do not increase.
-    """
+class Settings(OverDepths):
+    """The source is the language, whatever text is asked for."""
 
     data: str = field(default="known-entropy", metadata=FIXED)
     n_steps: int = 40
     log_every: int = 20
     depths: tuple[int, ...] = (1, 3)
-    models: tuple[str, ...] = (MGT, "Post-LN", "Pre-LN")
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_models(self.models, MODELS)
-        check_depths(self.depths)
 
 
 QUICK = Settings()
@@ -136,13 +127,7 @@ def at_end(result, **where):
 
 def against_others(result):
     """{other model: mean and standard error of MGT's excess − its own, at the deepest}."""
-    deep = result.settings.depths[-1]
-    mine = at_end(result, model=MGT, layers=deep).column("excess")
-    return {
-        model: lower_by(mine, at_end(result, model=model, layers=deep).column("excess"))
-        for model in result.rows.values("model")
-        if model != MGT
-    }
+    return mgt_against(by_model(at_end(result, layers=result.settings.depths[-1]), "excess"))
 
 
 def growths(result):

@@ -17,11 +17,14 @@ from .trained import (
     ERRORS,
     MGT,
     MODELS,
+    STYLES,
     Training,
     at_end,
     check_models,
+    curves,
     is_lower,
     lower_by,
+    mgt_against,
     trained_rows,
 )
 
@@ -112,8 +115,7 @@ def claims(settings):
 
 def at_equal_steps(result):
     """{other model: mean and standard error of MGT's loss − its own}."""
-    losses = at_end(result)
-    return {model: lower_by(losses[MGT], each) for model, each in losses.items() if model != MGT}
+    return mgt_against(at_end(result))
 
 
 def at_equal_arithmetic(result):
@@ -153,37 +155,6 @@ ALT = (
     "the range over seeds, the unigram's loss as a line. Right: the effective rank of the last "
     "state over the steps, with MGT's threshold of one half."
 )
-STYLES = dict(
-    zip(
-        MODELS,
-        (
-            {"color": plotting.BLUE, "marker": "o", "ls": "-"},
-            {"color": plotting.VERMILLION, "marker": "x", "ls": "-"},
-            {"color": plotting.BLACK, "marker": "s", "ls": "-"},
-            {"color": plotting.BLACK, "marker": "^", "ls": ":"},
-            {"color": plotting.BLACK, "marker": "v", "ls": "--"},
-            {"color": plotting.ORANGE, "marker": "D", "ls": "-."},
-            {"color": plotting.GREEN, "marker": "P", "ls": "--"},
-            {"color": plotting.PURPLE, "marker": "*", "ls": "-"},
-            {"color": plotting.SKY, "marker": "h", "ls": "-."},
-        ),
-        strict=True,
-    )
-)
-
-
-def curves(result, model, column):
-    """The logged steps of a model, and values (seeds, steps), NaN where a run had broken off."""
-    return curves_of(result.rows.where(model=model), column)
-
-
-def curves_of(rows, column):
-    steps = sorted(rows.values("step"))
-    values = [
-        [next(iter(rows.where(seed=seed, step=step).column(column)), np.nan) for step in steps]
-        for seed in rows.values("seed")
-    ]
-    return steps, np.asarray(values)
 
 
 @plotting.styled

@@ -18,16 +18,18 @@ from mgt_np.training.loop import EXPLODED
 
 from .claims import Claim, short
 from .experiment import cells, seeds
-from .language_model import curves
 from .trained import (
     ERRORS,
     MGT,
     MODELS,
     SMALL,
+    START,
     Training,
+    by_model,
     check_models,
+    curves,
     is_lower,
-    lower_by,
+    mgt_against,
     trained,
 )
 
@@ -41,7 +43,7 @@ FORMS = {
         "residual": "mgt",
         "mgt_lam": 1.0,
         "mgt_eps": 1.0,
-        "mgt_b_beta": math.atanh(math.tanh(0.05) - 1.0),  # the β of MGT's start
+        "mgt_b_beta": math.atanh(START - 1.0),  # the β of MGT's start
     },
     SMALL: MODELS[SMALL],
 }
@@ -192,9 +194,7 @@ def does_keep(numbers):
 
 def against_the_others(result):
     """{other model: mean and standard error of MGT's training loss − its own}."""
-    rows = at_the_end(result)
-    losses = {name: rows.where(model=name).column("train_loss") for name in rows.values("model")}
-    return {name: lower_by(losses[MGT], each) for name, each in losses.items() if name != MGT}
+    return mgt_against(by_model(at_the_end(result), "train_loss"))
 
 
 def held_out(result):

@@ -96,7 +96,7 @@ def run(plans, *, jobs=None, scheduler=None, runs="runs", command=None, saved=No
 def _text(settings):
     """The text that settings name, if they do; a source that is fixed may be generated."""
     data = getattr(settings, "data", None)
-    fixed = any(each.metadata == FIXED for each in dataclasses.fields(settings))
+    fixed = any(x.name == "data" and x.metadata == FIXED for x in dataclasses.fields(settings))
     return None if fixed and data not in TEXT_SOURCES else data
 
 

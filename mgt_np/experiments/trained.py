@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from mgt_np import plotting
 from mgt_np.arrays import leaves_with_paths
 from mgt_np.arrays.checks import one_of
 from mgt_np.data import load_corpus, ngram_probabilities
@@ -18,12 +19,13 @@ from .rows import Rows
 from .writing import read_csv
 
 MGT, SMALL = "MGT", "Pre-LN, steps of MGT's size"
-# MGT's first step is β g F with β = tanh 0.05 and a gate of ½ in the mean; here it is fixed.
+START = math.tanh(TransformerConfig.mgt_b_beta)  # MGT's β of every token before training
+# MGT's first step is β g F with a gate g of ½ in the mean; that of SMALL stays as large.
 MODELS = {
     MGT: {"residual": "mgt"},
     "Post-LN": {"residual": "post_ln"},
     "Pre-LN": {"residual": "pre_ln"},
-    SMALL: {"residual": "scaled_residual", "scaled_residual_factor": math.tanh(0.05) / 2},
+    SMALL: {"residual": "scaled_residual", "scaled_residual_factor": START / 2},
     "Pre-LN/√L": {"residual": "scaled_residual"},
     "DeepNorm": {"residual": "deepnorm"},
     "ReZero": {"residual": "rezero"},
@@ -73,6 +75,23 @@ def check_depths(depths):
     """Raise ValueError unless these are two numbers of layers at least, and increase."""
     if len(depths) < 2 or any(a >= b for a, b in pairwise(depths)):
         raise ValueError(f"expected depths that increase, at least two, got {depths}")
+
+
+@dataclass(frozen=True)
+class OverDepths(Training):
+    """Rules that are compared, at several depths.
+
+    Raises ValueError for models that are not among `MODELS`, MGT and another, and for less than two
+    depths or such as do not increase.
+    """
+
+    depths: tuple[int, ...] = (1, 2)
+    models: tuple[str, ...] = (MGT, "Post-LN", "Pre-LN")
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_models(self.models, MODELS)
+        check_depths(self.depths)
 
 
 @dataclass(frozen=True)
@@ -169,8 +188,17 @@ def _unigram_loss(data, vocab_size, targets):
 
 def at_end(result):
     """{model: losses after the last step, one a seed}."""
-    rows = result.rows.where(step=result.settings.n_steps)
-    return {name: rows.where(model=name).column("valid_loss") for name in rows.values("model")}
+    return by_model(result.rows.where(step=result.settings.n_steps))
+
+
+def by_model(rows, column="valid_loss"):
+    """{model: the values of a column, one a seed}."""
+    return {name: rows.where(model=name).column(column) for name in rows.values("model")}
+
+
+def mgt_against(losses):
+    """{other model: mean and standard error of MGT's losses − its own}, of {model: losses}."""
+    return {name: lower_by(losses[MGT], each) for name, each in losses.items() if name != MGT}
 
 
 def lower_by(mine, others):
@@ -183,3 +211,37 @@ def is_lower(difference):
     """Whether a mean lies more than two of its standard errors below zero."""
     mean, error = difference
     return mean + ERRORS * error < 0.0
+
+
+STYLES = dict(
+    zip(
+        MODELS,
+        (
+            {"color": plotting.BLUE, "marker": "o", "ls": "-"},
+            {"color": plotting.VERMILLION, "marker": "x", "ls": "-"},
+            {"color": plotting.BLACK, "marker": "s", "ls": "-"},
+            {"color": plotting.BLACK, "marker": "^", "ls": ":"},
+            {"color": plotting.BLACK, "marker": "v", "ls": "--"},
+            {"color": plotting.ORANGE, "marker": "D", "ls": "-."},
+            {"color": plotting.GREEN, "marker": "P", "ls": "--"},
+            {"color": plotting.PURPLE, "marker": "*", "ls": "-"},
+            {"color": plotting.SKY, "marker": "h", "ls": "-."},
+        ),
+        strict=True,
+    )
+)
+
+
+def curves(result, model, column):
+    """The logged steps of a model, and values (seeds, steps), NaN where a run had broken off."""
+    return curves_of(result.rows.where(model=model), column)
+
+
+def curves_of(rows, column):
+    """The same of rows that are of one model."""
+    steps = sorted(rows.values("step"))
+    values = [
+        [next(iter(rows.where(seed=seed, step=step).column(column)), np.nan) for step in steps]
+        for seed in rows.values("seed")
+    ]
+    return steps, np.asarray(values)

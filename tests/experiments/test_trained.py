@@ -15,7 +15,7 @@ from small_settings import SMALL, small
 
 from mgt_np.arrays.libraries import There, place
 from mgt_np.data import load_corpus
-from mgt_np.experiments import EXPERIMENTS, language_model, run, trained
+from mgt_np.experiments import EXPERIMENTS, run, trained
 from mgt_np.experiments.experiment import generator
 from mgt_np.experiments.writing import as_csv
 from mgt_np.models import TransformerConfig
@@ -127,7 +127,7 @@ def test_the_controls_steps_are_of_the_size_of_mgts_first():
 
 
 def test_every_model_has_a_style():
-    assert list(language_model.STYLES) == list(trained.MODELS)
+    assert list(trained.STYLES) == list(trained.MODELS)
 
 
 NAME = "language-model"
