@@ -263,8 +263,9 @@ def _reproduce(arguments, command):
         how = "leave out --redraw" if arguments.redraw else "the same command goes on from here"
         _complain(f"cells that are missing: {len(report.failures)}; {how}")
     folder = arguments.out or Path("figures")
-    if arguments.full and table:
-        experiments.write_claims(folder / "claims.md", experiments.recorded(known, folder))
+    page = folder / "claims.md"
+    if table and (arguments.full or page.exists()):  # never a page of other records than these
+        experiments.write_claims(page, experiments.recorded(known, folder))
     if report.failures or not written:
         return 2
     if arguments.findings:

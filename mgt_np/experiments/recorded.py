@@ -101,7 +101,7 @@ def claims_page(results):
         f"{verdicts.count('does not hold')} × does not hold, the others under conditions that "
         f"their verdicts name; and {brief} claims on models that were trained too briefly to judge "
         f"them by. Computed in {_hours(hours)}, of interrupted cells only the last sitting; "
-        "written by `mgt-np reproduce --full`.",
+        "written by `mgt-np reproduce`.",
         "",
         "Where a criterion has two standard errors, a difference that is none passes it by luck: "
         "once in 11 comparisons of three seeds, once in 17 of five.",

@@ -102,6 +102,18 @@ def test_a_full_run_writes_the_page_and_keeps_the_quick_results(tmp_path, monkey
     assert "(figures/full/toy.png)" in (tmp_path / "page.md").read_text()
 
 
+def test_a_page_that_is_there_is_renewed_with_quick_results(tmp_path, monkeypatch):
+    """Whoever runs `make reproduce` and then the tests has other costs than those committed."""
+    monkeypatch.setattr(experiments, "EXPERIMENTS", REGISTRY)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["reproduce", "toy", "--jobs", "1", "--full"]) == 0
+    page = tmp_path / "figures" / "claims.md"
+    assert "## other" not in page.read_text()
+    assert cli.main(["reproduce", "other", "--jobs", "1"]) == 0
+    assert "## other" in page.read_text()
+    assert page.read_text() == claims_page(recorded(REGISTRY, tmp_path / "figures"))
+
+
 def test_a_full_run_into_a_named_folder_writes_there(tmp_path, monkeypatch):
     monkeypatch.setattr(experiments, "EXPERIMENTS", {"toy": TOY})
     monkeypatch.chdir(tmp_path)
