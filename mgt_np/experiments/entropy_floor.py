@@ -209,10 +209,8 @@ def plot(result, judged):
     blind = without_context()
     for ax, titles in zip(axes, ((judged[0], judged[2]), (judged[1],)), strict=True):
         ax.set_yscale("symlog", linthresh=SAMPLING, linscale=0.3)
-        for height, words in ((NEAR, "threshold"), (blind, "without context at best")):
-            ax.axhline(height, color="grey", lw=1.5, zorder=0)
-            place = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "top"}
-            ax.text(0.99, 0.97 * height, words, color="dimgrey", **place)
+        ax.axhline(blind, color="grey", lw=1.5, zorder=0, label="best without context")
+        ax.axhline(NEAR, color="grey", lw=1.5, ls="--", zorder=0, label=f"within {NEAR:g} nats")
         ax.set_title("\n".join(plotting.wrapped(each.headline, 68) for each in titles))
     ticks = (0.0, SAMPLING, 0.03, NEAR, 0.3, 1.0, 3.0)
     axes[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -221,7 +219,7 @@ def plot(result, judged):
     figure.legend(
         *axes[0].get_legend_handles_labels(),
         loc="outside lower center",
-        ncols=4,
+        ncols=5,
         title=f"{settings.n_steps} steps; shaded: range over {settings.n_seeds} seeds",
     )
     return figure
