@@ -8,11 +8,12 @@ from .fused import composed
 from .gradients import grad, value_and_grad
 from .layout import matrices_inside_out, matrices_outside_in
 from .libraries import Place, move, place
-from .namespace import array_namespace, as_float_array, to_host
+from .namespace import array_namespace, as_float_array, concrete, to_host
 from .options import Choice
 from .scale import held, largest, log_sum_exp, magnitude, squares_are_finite
 from .scatter import add_to_columns
 from .special import normal_cdf, normal_cdf_float32
+from .stacks import through_stack
 from .sums import (
     as_rows,
     mean_of_features,
@@ -33,6 +34,7 @@ __all__ = [
     "as_rows",
     "checkpoint",
     "composed",
+    "concrete",
     "device",
     "grad",
     "has_values",
@@ -56,6 +58,7 @@ __all__ = [
     "sum_of_columns",
     "sum_of_features",
     "sum_of_rows",
+    "through_stack",
     "to_host",
     "tree_map",
     "value_and_grad",

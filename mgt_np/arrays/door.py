@@ -22,7 +22,7 @@ from autograd.tracer import getval, isbox
 from . import options, shapes
 from .boxes import device, has_values
 from .fused import as_constants, in_composed_form, run_fused
-from .namespace import as_float_array, library_of
+from .namespace import as_float_array, concrete, library_of
 from .trees import leaves_of, rebuild
 
 _MOST_KEPT = 4096
@@ -457,9 +457,10 @@ def _prepare(signature, conversions, conditions, values):
 
 
 def _hold_to_condition(what, condition, x):
-    xp = library_of(x).xp
     if not has_values(x):
         return
+    x = concrete(x)
+    xp = library_of(x).xp
     if condition == "finite":
         if not bool(xp.all(xp.isfinite(x))):
             raise ValueError(f"{what} to be finite, got NaN or infinity")

@@ -1,7 +1,7 @@
 """Tokens and targets: integers that name a class, in range or not."""
 
 from .boxes import on_host
-from .namespace import array_namespace
+from .namespace import array_namespace, concrete
 
 
 def as_indices(x):
@@ -22,6 +22,7 @@ def out_of_range(indices, n_classes, *, name):
     """
     if not on_host(indices) or 0 in indices.shape:
         return None
+    indices = concrete(indices)
     xp = array_namespace(indices)
     low, high = int(xp.min(indices)), int(xp.max(indices))
     if low >= 0 and high < n_classes:
@@ -43,4 +44,7 @@ def inside(indices, n_classes):
 
 def perhaps_any(x):
     """Say whether any of these truth values is true; True where only a device knows."""
-    return not on_host(x) or bool(array_namespace(x).any(x))
+    if not on_host(x):
+        return True
+    x = concrete(x)
+    return bool(array_namespace(x).any(x))

@@ -141,6 +141,15 @@ def as_float_array(x):
     return np.asarray(float(x)) if isinstance(x, int | float) else x
 
 
+def concrete(x):
+    """Return an array that has values as one whose operations have values too.
+
+    JAX traces all operations of what it compiles, also those on arrays that it knows: its own
+    become NumPy's.
+    """
+    return np.asarray(getval(x)) if library_of(x).name == "jax" else x
+
+
 def to_host(x):
     """Return `x` as a NumPy array, traced or not, from any library and device."""
     x = getval(x)

@@ -6,7 +6,7 @@ import numpy as np
 from autograd.tracer import getval, isbox
 
 from .boxes import on_host
-from .namespace import array_namespace, library_of
+from .namespace import array_namespace, concrete, library_of
 
 
 def held(x):
@@ -37,9 +37,12 @@ def squares_are_finite(x):
     """Say whether the host knows that Σ x² is finite: then nothing in x is NaN or infinite."""
     if type(x) is np.ndarray:
         return math.isfinite(np.vdot(x, x))
+    if not on_host(x):
+        return False
+    x = concrete(x)
     xp = array_namespace(x)
     try:
-        return on_host(x) and bool(xp.all(xp.abs(x) < 1e15))
+        return bool(xp.all(xp.abs(x) < 1e15))
     except RuntimeError:  # torch.func.vmap, under which there are no values to look at
         return False
 

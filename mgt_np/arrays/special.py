@@ -1,11 +1,12 @@
 """What the layers need and the Array API standard lacks."""
 
 import math
+from importlib import import_module
 
 from autograd.extend import defvjp
 
 from .differentiable import primitive
-from .namespace import array_namespace
+from .namespace import array_namespace, library_of
 
 # (1 + 2s) exp(s²) erfc(s) as a polynomial in t = (s − 3.75)/(s + 3.75), −1 ≤ t < 1, lowest power
 # first: the variable of Shepherd and Laframboise (Math. Comp. 36, 1981), fitted at 80 Chebyshev
@@ -48,15 +49,31 @@ def _horner(t, coefficients):
     return result
 
 
+def _erfc_of_jax(x):
+    return import_module("jax.scipy.special").erfc(x)
+
+
+def _erfc_of_torch(x):
+    return import_module("torch").special.erfc(x)
+
+
+# Theirs are compiled as one operation, and have a derivative of their own.
+_ERFC = {"jax": _erfc_of_jax, "torch": _erfc_of_torch}
+
+
 @primitive
 def normal_cdf(x):
     """Return the standard normal distribution function of each element.
 
         Φ(x) = ½ erfc(−x/√2)
 
-    Shapes: any. Absolute error at most 4e-16 in float64, relative error 1e-14 down to x = −10.
-    The standard has no erf; this one is the same on every library. Φ(−x) = 1 − Φ(x).
+    Shapes: any. Absolute error at most 4e-16 in float64, relative error 2e-14 down to x = −10.
+    The standard has no erfc: PyTorch and JAX have one, elsewhere it is a polynomial.
+    Φ(−x) = 1 − Φ(x).
     """
+    erfc = _ERFC.get(library_of(x).name)
+    if erfc is not None:
+        return 0.5 * erfc(x * -math.sqrt(0.5))
     xp = array_namespace(x)
     z = xp.abs(x)
     z = xp.where(z > 40.0, 40.0, z)  # Φ(−40) is 0 in float64, and t needs a finite z

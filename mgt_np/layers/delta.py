@@ -4,15 +4,27 @@ Deep Delta Learning (2601.00417), §2 and §3; in MGT (2601.01014) it is the mod
 update. β = 0 leaves everything, β = 1 forgets the component along k, β = 2 reflects it. Lesson 04.
 """
 
-from mgt_np.arrays import array_namespace, as_float_array, device, has_values, held, layer
+from mgt_np.arrays import (
+    array_namespace,
+    as_float_array,
+    concrete,
+    device,
+    has_values,
+    held,
+    layer,
+)
 
 
 def _some_direction(k, eps, **_):
     """Without ε a zero vector has no direction."""
-    xp = array_namespace(k)
-    if eps == 0.0 and has_values(k) and bool(xp.any(xp.all(k == 0.0, axis=-1))):
+    if eps == 0.0 and has_values(k) and _any_row_is_zero(concrete(k)):
         return "expected k ≠ 0 for eps=0, got a zero vector: it has no direction"
     return None
+
+
+def _any_row_is_zero(k):
+    xp = array_namespace(k)
+    return bool(xp.any(xp.all(k == 0.0, axis=-1)))
 
 
 @layer(requires_values=_some_direction, d="features")
@@ -120,7 +132,7 @@ def delta_determinant(beta: "number | ...") -> "...":
 
 
 def _no_nan(beta, **_):
-    beta = as_float_array(beta)
+    beta = concrete(as_float_array(beta))
     xp = array_namespace(beta)
     if bool(xp.any(xp.isnan(beta))):
         return "expected beta to be a number, got NaN"

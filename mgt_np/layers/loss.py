@@ -2,7 +2,7 @@
 
 import math
 
-from mgt_np.arrays import array_namespace, largest, layer, on_host
+from mgt_np.arrays import array_namespace, concrete, largest, layer, on_host
 from mgt_np.arrays.indices import as_indices, inside, out_of_range, perhaps_any
 
 
@@ -15,8 +15,11 @@ def _known(targets, ignore_index):
 
 def _targets_to_hold_to(logits, targets, reduction, ignore_index, **_):
     """Where the host knows the targets, they are in range, and a mean is one over some."""
+    if not on_host(targets):
+        return None
+    targets = concrete(targets)
     known, ignored = _known(targets, ignore_index)
-    if reduction == "mean" and on_host(targets) and bool(array_namespace(targets).all(ignored)):
+    if reduction == "mean" and bool(array_namespace(targets).all(ignored)):
         return "expected at least one target to take the mean over, got none in targets"
     return out_of_range(known, logits.shape[-1], name="targets")
 

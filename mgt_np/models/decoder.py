@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from mgt_np.arrays import array_namespace, checkpoint
+from mgt_np.arrays import array_namespace, checkpoint, through_stack
 from mgt_np.layers import embedding, feed_forward, linear, multi_head_attention
 
 from .parameters import check_params
@@ -67,12 +67,16 @@ def hidden_states(params, tokens, config):
 def _through(state, blocks, config, masks):
     """The rule's state after these blocks, of which each has its masks, or {} for none."""
     update = RESIDUAL_RULES[config.residual].update
-    for block, masks_of in zip(blocks, masks, strict=True):
+
+    def through_block(state, block_with_masks):
+        block, masks_of = block_with_masks
         for name, sublayer, residual in connections(block, config):
             if name in masks_of:
                 sublayer = _masked(sublayer, masks_of[name])
             state = update(state, sublayer, residual, config)
-    return state
+        return state
+
+    return through_stack(through_block, state, list(zip(blocks, masks, strict=True)))
 
 
 def _masked(sublayer, mask):

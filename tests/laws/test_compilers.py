@@ -4,11 +4,15 @@ Under each, every residual rule gives the loss and the gradients that it gives b
 its parameters are arguments or closed over.
 """
 
+import dataclasses
 import shutil
 import warnings
 
 import numpy as np
 import pytest
+from array_libraries import LIBRARIES
+from layer_cases import CASES as LAYER_CASES
+from measure_cases import CASES as MEASURE_CASES
 
 from mgt_np import (
     RESIDUAL_RULES,
@@ -27,7 +31,7 @@ each_rule = pytest.mark.parametrize("rule", RESIDUAL_RULES)
 def model(rule):
     """The config, moved parameters and tokens of a small decoder, and its loss and gradients."""
     config = TransformerConfig(
-        vocab_size=11, d_model=8, n_heads=2, n_layers=1, d_ff=12, max_tokens=6, residual=rule
+        vocab_size=11, d_model=8, n_heads=2, n_layers=2, d_ff=12, max_tokens=6, residual=rule
     )
     rng = np.random.default_rng(0)
     params = tree_map(
@@ -73,12 +77,32 @@ def test_jax_compiles_each_rule_with_its_weights_closed_over(rule, jax):
     agree([jax.jit(lambda tokens: loss(params, tokens))(tokens)], [value])
 
 
+@pytest.mark.parametrize("case", [*LAYER_CASES, *MEASURE_CASES], ids=str)
+def test_jax_traces_what_is_all_closed_over(case, jax):
+    """While it compiles JAX traces operations on what it knows, too: no value can be asked for."""
+    (library,) = (each for each in LIBRARIES if each.xp.__name__ == "jax.numpy")
+    function, arrays = case.on(library)
+    jax.make_jaxpr(lambda: function(*arrays))()
+
+
 @each_rule
 def test_jax_maps_each_rule_over_sequences(rule, jax):
     config, params, tokens, _, _ = model(rule)
     expected = transformer(params, tokens, config)
     params, tokens = on_jax(jax, (params, tokens))
     agree([jax.vmap(lambda row: transformer(params, row, config))(tokens)], [expected])
+
+
+@pytest.mark.parametrize("rule", ["mgt", "mhc"])
+def test_what_jax_compiles_does_not_grow_with_depth(rule, jax):
+    def n_products(n_layers):
+        config = dataclasses.replace(model(rule)[0], n_layers=n_layers)
+        params = on_jax(jax, init_transformer(np.random.default_rng(0), config))
+        tokens = jax.numpy.zeros(6, dtype=int)
+        step = jax.jit(jax.grad(lambda params: transformer(params, tokens, config).sum()))
+        return step.lower(params).as_text().count("dot_general")
+
+    assert n_products(5) == n_products(2)
 
 
 @pytest.fixture
