@@ -1,0 +1,1 @@
+"""How the site's pages are made of the repository: plain functions, but for `directives`."""
