@@ -3,7 +3,6 @@
 import dataclasses
 import importlib
 import inspect
-from collections.abc import Mapping
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
@@ -54,6 +53,10 @@ class Page(Directive):
             refwarn=False,
         )
         return cross if name in FULL_NAMES else nodes.literal(name, name)
+
+    def lessons(self, paths):
+        """Links to lessons by their numbers."""
+        return _joined([self.link(path, path[8:10], code=False) for path in paths])
 
     def equation(self, lines):
         """An equation, a line for each of its lines, in a box that scrolls by itself."""
@@ -145,7 +148,7 @@ class Reference(Page):
         found = [paragraph]
         if name == "RESIDUAL_RULES":
             found = [_table(("name", "rule"), [_rule_cells(*rule) for rule in value.items()])]
-        return [*found, nodes.paragraph("", "A mapping." if isinstance(value, Mapping) else "")]
+        return found
 
     def met(self, name, value):
         """One line: the source, the fused form, the test and the lessons of an equation."""
@@ -163,9 +166,6 @@ class Reference(Page):
                 line += nodes.Text(" · lesson " if len(row.lessons) == 1 else " · lessons ")
                 line += self.lessons(row.lessons)
         return [line]
-
-    def lessons(self, paths):
-        return _joined([self.link(path, path[8:10], code=False) for path in paths])
 
 
 def _joined(links):
@@ -226,7 +226,7 @@ def parameters_of(value):
     listed["multi_line_parameter_list"] = len(listed.astext()) > 70
     listed["multi_line_trailing_comma"] = False
     found = [listed]
-    if signature.return_annotation is not signature.empty:
+    if signature.return_annotation is not signature.empty and not inspect.isclass(value):
         found.append(addnodes.desc_returns("", shown_annotation(signature.return_annotation)))
     return found
 
@@ -267,7 +267,7 @@ def shown_value(value):
 
 
 def _table(titles, rows):
-    """A table of nodes: `rows` of cells that are lists of inline nodes, or of whole blocks."""
+    """A table of nodes: a cell is a list of inline nodes, or of blocks, a paragraph first."""
     group = nodes.tgroup("", *(nodes.colspec(colwidth=1) for _ in titles), cols=len(titles))
     group += nodes.thead("", _table_row([[nodes.Text(title)] for title in titles]))
     group += nodes.tbody("", *map(_table_row, rows))
@@ -277,58 +277,65 @@ def _table(titles, rows):
 def _table_row(cells):
     entries = []
     for cell in cells:
-        inline = not any(isinstance(node, nodes.container) for node in cell)
-        entries.append(nodes.entry("", *([nodes.paragraph("", "", *cell)] if inline else cell)))
+        blocks = isinstance(cell[0], nodes.paragraph)
+        entries.append(nodes.entry("", *(cell if blocks else [nodes.paragraph("", "", *cell)])))
     return nodes.row("", *entries)
 
 
 class IndexOfEquations(Page):
     """A table for each family of equations, and one of the residual rules."""
 
-    titles = "equation", "fused form", "test", "lessons", "figures"
-
     def run(self):
         return [*(self.family(family) for family in FAMILIES), self.rules()]
 
-    def section(self, title, path, table):
-        section = nodes.section(ids=[nodes.make_id(path)], names=[path])
-        section += [nodes.title("", title), nodes.paragraph("", "", self.link(path, path))]
-        table["classes"].append("index-of-equations")
-        section += table
-        return section
-
     def family(self, family):
         rows = [
-            [
+            (
                 self.named(self.link_to_function(row.function.name), row.lines),
-                [self.link_to(row.fused, row.fused.path.rpartition("/")[2])] if row.fused else [],
-                _joined([self.link_to(test) for test in row.tests]),
-                self.lessons(row.lessons),
-                self.figures(row.experiments),
-            ]
+                self.met(
+                    ("fused form", [self.link_to(row.fused, row.fused.path)] if row.fused else []),
+                    ("test", _joined([self.link_to(test) for test in row.tests])),
+                    ("lessons", self.lessons(row.lessons)),
+                    ("figures", self.figures(row.experiments)),
+                ),
+            )
             for row in family.rows
         ]
         title = family.title.partition(". Lesson")[0].rstrip(".")
-        return self.section(title, family.module, _table(self.titles, rows))
+        return self.section(title, family.module, rows)
+
+    def rules(self):
+        rows = [
+            (
+                self.named(self.link_to(rule.place), [Line(rule.equation, rule.source)]),
+                self.met(
+                    ("lessons", self.lessons(rule.lessons)),
+                    ("figures", self.figures(rule.experiments)),
+                ),
+            )
+            for rule in equations.rules()
+        ]
+        return self.section("Residual rules", "mgt_np/models/rules", rows)
+
+    def section(self, title, path, rows):
+        section = nodes.section(ids=[nodes.make_id(path)], names=[path])
+        section += [nodes.title("", title), nodes.paragraph("", "", self.link(path, path))]
+        table = _table(("equation", "where it is met"), rows)
+        table["classes"].append("index-of-equations")
+        section += table
+        return section
 
     def named(self, link, lines):
         """A name with its equation below it."""
         return [nodes.paragraph("", "", link), self.equation(lines)]
 
-    def rules(self):
-        rows = [
-            [
-                self.named(self.link_to(rule.place), [Line(rule.equation, rule.source)]),
-                self.lessons(rule.lessons),
-                self.figures(rule.experiments),
-            ]
-            for rule in equations.rules()
+    def met(self, *kinds):
+        """A line for each kind of place, where there are any."""
+        return [
+            nodes.paragraph("", "", nodes.inline("", f"{kind} ", classes=["kind"]), *links)
+            for kind, links in kinds
+            if links
         ]
-        table = _table(("rule", "lessons", "figures"), rows)
-        return self.section("Residual rules", "mgt_np/models/rules", table)
-
-    def lessons(self, paths):
-        return _joined([self.link(path, path[8:10], code=False) for path in paths])
 
     def figures(self, names):
         return _joined([self.link("figures/claims.md", name, name, code=False) for name in names])

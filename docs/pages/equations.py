@@ -51,6 +51,7 @@ class Family(NamedTuple):
     rows: tuple
 
 
+@functools.cache
 def index():
     """The equations of all public layers and measures, family by family."""
     families = {}
@@ -110,8 +111,9 @@ def equation_of(function):
     equations = [block for block in blocks(docstring) if isinstance(block, Equation)]
     lines = [line for equation in equations for line in equation.lines]
     if not lines:
-        sentence = with_source(docstring.partition("\n")[0])
-        lines = [Line(sentence.text.removeprefix("Return ").rstrip("."), sentence.source)]
+        line = with_source(docstring.partition("\n")[0])
+        sentence = line.text.removeprefix("Return ").partition(". ")[0].rstrip(".")
+        lines = [Line(sentence, line.source)]
     paper = paper_of(function)
     if paper and not any(line.source for line in lines):
         lines[0] = Line(lines[0].text, paper)

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 from functools import cache
 
 from . import equations
@@ -28,8 +29,9 @@ def module_of(room, name):
     value = getattr(room, name)
     if inspect.isroutine(value) or inspect.isclass(value):
         return value.__module__
+    assigned = re.compile(rf"^{name}\b.*=", re.MULTILINE)
     for module in _modules_within(room):
-        if vars(importlib.import_module(module)).get(name) is value:
+        if assigned.search(inspect.getsource(importlib.import_module(module))):
             return module
     return room.__name__
 

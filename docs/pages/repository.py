@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
+SHEETS = "lessons/sheets"  # a folder with a page of its own, which leads to the sheets
 # Files that are pages under a name of their own.
 NAMED = {
     "README.md": "index.md",  # what the README says stands on the site's home and its pages
@@ -16,6 +17,7 @@ NAMED = {
     "benchmarks/README.md": "benchmarks.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
+    SHEETS: "lessons/sheets/index.md",
 }
 TEXT = {"", ".py", ".toml", ".cff", ".cpp", ".rs", ".jl"}  # "": Makefile, LICENSE
 
@@ -27,10 +29,7 @@ def page_of(path):
     folder, _, name = path.rpartition("/")
     if folder in ("docs", "docs/api") and name.endswith(".md"):
         return path.removeprefix("docs/")
-    if (folder, name[-6:]) == ("lessons", ".ipynb") or (folder, name[-3:]) == (
-        "lessons/sheets",
-        ".md",
-    ):
+    if (folder == "lessons" and name.endswith(".ipynb")) or folder == SHEETS:
         return path
     return None
 
@@ -58,6 +57,8 @@ def listing_of(path):
 
 
 def entries_of(folder):
-    """The files and folders that a folder's page names: modules, and packages of them."""
-    inside = sorted((ROOT / folder).iterdir())
-    return [as_path(p) for p in inside if p.suffix == ".py" or (p / "__init__.py").exists()]
+    """The files and folders that a folder's page names: modules, and packages of the package."""
+    files = sorted((ROOT / folder).glob("*.py"))
+    if folder.startswith("mgt_np"):
+        files += sorted(file.parent for file in (ROOT / folder).glob("*/__init__.py"))
+    return [as_path(file) for file in files]

@@ -16,7 +16,7 @@ from mgt_np.experiments import EXPERIMENTS, recorded
 
 from . import equations, names
 from .links import Site, outside_fences
-from .repository import ROOT, as_path, entries_of, listing_of, page_of, pages
+from .repository import ROOT, SHEETS, entries_of, listing_of, page_of, pages
 
 SECTION = re.compile(r"^<!-- section (\S+): (.+?) -->.*$", re.MULTILINE)
 CLAIMS = re.compile(r"^<!-- claims: (.+?) -->.*$", re.MULTILINE)
@@ -31,6 +31,7 @@ def stage(folder):
         text = (ROOT / path).read_text(encoding="utf-8")
         make = notebook if path.endswith(".ipynb") else markdown
         write(folder / page, make(site, text, path, page))
+    write(folder / page_of(SHEETS), sheets())
     site.listings.update(listed_by_directives())
     done = set()
     while left := sorted(site.listings - done):
@@ -58,8 +59,8 @@ def markdown(site, text, path, page):
     if path == "figures/claims.md":
         text = with_figures(site, text)
     if path == "lessons/README.md":
-        text += toctree(["Lessons", *sorted((ROOT / "lessons").glob("*.ipynb"))])
-        text += toctree(["For lecturers", *sorted((ROOT / "lessons/sheets").glob("*.md"))])
+        lessons = sorted(path.stem for path in (ROOT / "lessons").glob("*.ipynb"))
+        text += toctree([*lessons, "sheets/index"])
     return text
 
 
@@ -97,12 +98,16 @@ def with_pages(text, path):
     return TOCTREE.sub(lambda tree: re.sub(r"(.*)<(.+)>", page, tree[0]), text)
 
 
-def toctree(entries):
-    """A hidden list of pages under a caption, for the bar at the side."""
-    caption, *paths = entries
-    listed = [as_path(path).removeprefix("lessons/").rpartition(".")[0] for path in paths]
-    lines = ["", "```{toctree}", ":hidden:", ":maxdepth: 1", f":caption: {caption}", "", *listed]
-    return "\n".join([*lines, "```", ""])
+def toctree(pages, hidden=True):
+    """A list of pages for the bar at the side; for the page itself too unless `hidden`."""
+    options = [":hidden:"] if hidden else []
+    return "\n".join(["", "```{toctree}", *options, ":maxdepth: 1", "", *pages, "```", ""])
+
+
+def sheets():
+    """The page that leads to the lecturers' sheets."""
+    listed = sorted(path.stem for path in (ROOT / SHEETS).glob("*.md"))
+    return f"# For lecturers: a sheet a lesson\n{toctree(listed, hidden=False)}"
 
 
 # ---- claims

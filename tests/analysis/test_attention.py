@@ -12,6 +12,7 @@ from mgt_np import (
 
 
 def test_entropy_is_its_formula(rng):
+    """Zhai et al., §3."""
     P = rng.dirichlet(np.ones(6), (2, 5))
     expected = [[-sum(p * math.log(p) for p in row) for row in matrix] for matrix in P]
     np.testing.assert_allclose(attention_entropy(P), expected, rtol=1e-13)

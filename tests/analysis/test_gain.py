@@ -38,6 +38,7 @@ def test_a_transposed_matrix_swaps_the_directions(rng):
 
 @pytest.mark.parametrize("backward", [False, True])
 def test_products_layer_by_layer(backward, rng):
+    """mHC, eq. 4."""
     H = rng.standard_normal((6, 2, 3, 3))
     products = composite_mixing(H, backward=backward)
     for i in range(6):

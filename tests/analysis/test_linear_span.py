@@ -219,6 +219,7 @@ def test_distances_of_several_sequences_and_float32(rng):
 
 
 def test_path_tokens_are_products_of_maps(rng):
+    """Dong et al., §2."""
     X, W = rng.standard_normal((3, 4)), rng.standard_normal((2, 2, 4, 4))
     with_skip = [[np.eye(4), *layer] for layer in W]
     for layers, skip in ((W, False), (with_skip, True)):

@@ -20,6 +20,7 @@ def numpy_composite(X):
 
 
 def test_formulas(rng):
+    """That of the composite norm is of Dong et al., §2."""
     X = rng.standard_normal((5, 8)) + 0.5
     residual = X - np.ones((5, 1)) @ np.mean(X, axis=0, keepdims=True)
     np.testing.assert_allclose(token_residual(X), residual, atol=1e-15)

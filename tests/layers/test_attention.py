@@ -29,6 +29,7 @@ def normals(rng, *shapes):
 
 
 def test_weights_are_their_formula(rng):
+    """Vaswani et al., eq. 1: the weights."""
     q, k = normals(rng, (2, 3, 5), (2, 4, 5))
     scores = np.einsum("bid,bjd->bij", q, k)
     P = attention_weights(q, k)
@@ -41,6 +42,7 @@ def test_weights_are_their_formula(rng):
 
 
 def test_attention_is_the_weighted_mean_of_the_values(rng):
+    """Vaswani et al., eq. 1."""
     q, k, v = normals(rng, (2, 3, 5), (2, 4, 5), (2, 4, 6))
     expected = np.einsum("bij,bjd->bid", softmax(q @ np.swapaxes(k, -1, -2) / math.sqrt(5.0)), v)
     np.testing.assert_allclose(scaled_dot_product_attention(q, k, v), expected, atol=1e-14)
@@ -137,6 +139,7 @@ def explicit_heads(x, c, W_q, W_k, W_v, W_o, b_q, b_k, b_v, b_o, n_heads, mask):
 
 @pytest.mark.parametrize("n_heads", [1, 2, 4])
 def test_several_heads_are_a_loop_over_heads(n_heads, rng):
+    """Vaswani et al., §3.2.2."""
     x, c = normals(rng, (2, 3, 8), (2, 5, 6))
     weights = normals(rng, (8, 4), (6, 4), (6, 12), (12, 7))
     biases = normals(rng, 4, 4, 12, 7)

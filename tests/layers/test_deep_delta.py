@@ -60,6 +60,7 @@ def written_out(x, k, p, c, u, value=lambda z: z):
 
 
 def test_the_update_token_by_token(rng):
+    """DDL, eq. 3.7."""
     (x, k, c, u), p = vectors(rng, 4), weights(rng)
     got = deep_delta_residual(x, k, **p, context=c, v_input=u)
     np.testing.assert_allclose(got, written_out(x, k, p, c, u), atol=1e-13)
@@ -93,6 +94,7 @@ def test_one_value_channel_is_the_vector_form(rng):
 
 
 def test_the_expanded_update_is_delta_update_of_its_coefficients(rng):
+    """DDL, eq. 2.5."""
     (k, c, u), (X,) = vectors(rng, 3), normals(rng, (*TOKENS, D, D_V))
     p = weights(rng, D_V)
     for v_form in ("linear", "sigmoid4", "constant"):

@@ -79,6 +79,7 @@ def test_under_jit_no_direction_is_nan():
 
 @pytest.mark.parametrize("beta", BETAS)
 def test_the_matrix_acts_on_k_and_leaves_what_is_orthogonal(beta, rng):
+    """DDL, eq. 2.4."""
     k = unit(rng, 8)
     A = delta_operator(k, beta)
     np.testing.assert_allclose(A, np.eye(8) - beta * np.outer(k, k), atol=1e-16)
@@ -100,6 +101,7 @@ def test_the_regimes_of_the_theorem(rng):
 
 
 def test_leading_axes_of_k_and_beta(rng):
+    """DDL, eqs 2.4 and 2.5, one matrix after the other."""
     k, beta = unit(rng, 2, 3, 5), rng.standard_normal((2, 3))
     X, v = rng.standard_normal((2, 3, 5, 4)), rng.standard_normal((2, 3, 4))
     A = delta_operator(k, beta)
@@ -137,6 +139,7 @@ def test_limits_of_the_update(rng):
 
 
 def test_closed_forms_of_the_spectrum(rng):
+    """DDL, theorem 3.1 and corollary 3.2."""
     beta = np.array([[-0.5, 0.0, 1.0], [1.5, 2.0, 3.0]])
     assert delta_eigenvalues(beta, 4)[1, 2].tolist() == [1.0, 1.0, 1.0, -2.0]
     assert delta_singular_values(beta, 4)[1, 2].tolist() == [1.0, 1.0, 1.0, 2.0]

@@ -22,6 +22,7 @@ FORMULAS = {
 
 @pytest.mark.parametrize("activation", FORMULAS)
 def test_feed_forward_is_its_formula(activation, rng):
+    """Vaswani et al., eq. 2."""
     x, W_1, W_2 = (rng.standard_normal(shape) for shape in ((2, 3, 4), (4, 6), (6, 5)))
     b_1, b_2 = rng.standard_normal(6), rng.standard_normal(5)
     expected = FORMULAS[activation](x @ W_1 + b_1) @ W_2 + b_2

@@ -9,6 +9,7 @@ from mgt_np import init_layer_norm, init_rms_norm, layer_norm, rms_norm
 
 @pytest.mark.parametrize("eps", [1e-5, 0.1])
 def test_layer_norm_is_its_formula(eps, rng):
+    """Ba, Kiros & Hinton, eq. 4."""
     x, gain, bias = 3.0 * rng.standard_normal((2, 5, 8)) + 1.0, *rng.standard_normal((2, 8))
     mean, variance = np.mean(x, axis=-1, keepdims=True), np.var(x, axis=-1, keepdims=True)
     expected = (x - mean) / np.sqrt(variance + eps)
@@ -46,6 +47,7 @@ def test_layer_norm_forgets_shift_and_scale(rng):
 
 @pytest.mark.parametrize("eps", [1e-6, 0.1])
 def test_rms_norm_is_its_formula(eps, rng):
+    """Zhang & Sennrich, eq. 4."""
     x, gain = 3.0 * rng.standard_normal((2, 5, 8)), rng.standard_normal(8)
     expected = x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + eps)
     np.testing.assert_allclose(rms_norm(x, eps=eps), expected, rtol=1e-14)

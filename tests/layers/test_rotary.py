@@ -9,6 +9,7 @@ from mgt_np import rotary_embedding
 
 
 def test_each_pair_is_turned_by_its_angle(rng):
+    """Su et al., eq. 34."""
     N, d, base = 7, 6, 100.0
     x = rng.standard_normal((2, N, d))
     for layout in ("half", "interleaved"):

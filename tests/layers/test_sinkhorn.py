@@ -29,6 +29,7 @@ def numpy_sinkhorn(Z, n_iters, order):
 @pytest.mark.parametrize("order", ["columns_rows", "rows_columns"])
 @pytest.mark.parametrize("n_iters", [1, 2, 3, 20, 100])
 def test_the_iteration_is_a_scaling_by_two_diagonals(order, n_iters, rng):
+    """mHC, eq. 9."""
     Z = 2.0 * rng.standard_normal((3, 5, 5))
     expected = np.stack([numpy_sinkhorn(z, n_iters, order) for z in Z])
     got = sinkhorn(Z, n_iters=n_iters, order=order)

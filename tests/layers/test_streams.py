@@ -19,6 +19,7 @@ def test_streams_are_copies_and_come_together_again(rng):
 
 
 def test_reading_and_writing_stream_by_stream(rng):
+    """mHC, eq. 3."""
     X, y = rng.standard_normal((2, 5, N, D)), rng.standard_normal((2, 5, D))
     H_pre, H_post = rng.standard_normal((2, 2, 5, N))
     H_res = rng.standard_normal((2, 5, N, N))
