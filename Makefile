@@ -3,11 +3,12 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 
 LIBRARIES ?= torch jax hyper-connections
+MATHJAX = $(VENV)/mathjax/node_modules/mathjax/es5/tex-svg.js
 
-.PHONY: help reproduce test libraries table grading formulas lessons assignments benchmark lint format clean
+.PHONY: help reproduce test libraries table docs docs-test grading formulas lessons assignments benchmark lint format clean
 
 help: ## show these targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 reproduce: $(VENV)/installed ## run the experiments: figures/ and the claims table
 	$(BIN)/mgt-np reproduce
@@ -25,6 +26,12 @@ table: $(VENV)/installed-libraries ## the same on all of them, and write the REA
 
 lessons: $(VENV)/installed-for-tests ## run the lessons again, and store them with their outputs
 	$(BESIDE) $(BIN)/python tests/test_lessons.py
+
+docs: $(VENV)/installed-for-docs $(MATHJAX) ## build the site, in build/site (Sphinx; npm, which brings MathJax)
+	$(BIN)/python docs/make_site.py build/site
+
+docs-test: $(VENV)/installed-for-docs $(MATHJAX) ## build the site, and follow every link and formula in it
+	$(BESIDE) $(BIN)/python -m pytest tests/test_pages.py tests/test_site.py
 
 assignments: $(VENV)/installed-for-grading ## nbgrader's assignments of all lessons, in build/assignments
 	$(BIN)/python lessons/make_assignments.py build/assignments
@@ -76,6 +83,15 @@ $(VENV)/installed-for-grading: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[test,grading]'
 	touch $(VENV)/installed $@
+
+$(VENV)/installed-for-docs: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[test,docs]'
+	touch $(VENV)/installed $@
+
+$(MATHJAX): | $(VENV)/installed-for-docs
+	@command -v npm >/dev/null || { echo "the site needs npm, which brings MathJax"; exit 1; }
+	npm install --silent --no-save --prefix $(VENV)/mathjax mathjax@3
 
 $(VENV)/installed-libraries: $(VENV)/installed-for-tests
 	$(BIN)/python -m pip install --quiet $(LIBRARIES)

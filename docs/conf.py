@@ -8,14 +8,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 project = "mgt-np"
 author = "The mgt-np authors"
 extensions = ["myst_nb", "sphinx.ext.mathjax", "pages.directives"]
-exclude_patterns = ["_downloads"]
 
 # Notebooks are shown with the outputs that they are stored with.
 nb_execution_mode = "off"
 nb_merge_streams = True
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 4  # as on GitHub: [words](#a-heading)
-myst_fence_as_directive = []
+smartquotes = False  # x' is x prime
 
 # From the site itself, and without the menu, whose parts would be fetched from elsewhere.
 mathjax_path = "mathjax/tex-svg.js"

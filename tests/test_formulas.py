@@ -2,13 +2,12 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 from pathlib import Path
 
-import nbformat
 import pytest
+from formulas import formulas_in, formulas_of
 
 ROOT = Path(__file__).parents[1]
 TEXTS = sorted([*(ROOT / "lessons").rglob("*.ipynb"), *(ROOT / "lessons").rglob("*.md")])
@@ -34,26 +33,6 @@ for (const [formula, display] of JSON.parse(require('fs').readFileSync(0, 'utf8'
 }
 console.log(JSON.stringify(failed));
 """
-
-
-def formulas_of(text):
-    """Each formula, and whether it stands on lines of its own."""
-    text = re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)
-    displayed = re.findall(r"\$\$(.*?)\$\$", text, flags=re.DOTALL)
-    rest = re.sub(r"\$\$.*?\$\$", "", text, flags=re.DOTALL)
-    inline = re.findall(r"\$([^$]+)\$", rest)
-    return [(f, True) for f in displayed] + [(f, False) for f in inline]
-
-
-def texts_of(path):
-    if path.suffix == ".md":
-        return [path.read_text(encoding="utf-8")]
-    cells = nbformat.read(path, as_version=4).cells
-    return [cell.source for cell in cells if cell.cell_type == "markdown"]
-
-
-def formulas_in(path):
-    return [formula for text in texts_of(path) for formula in formulas_of(text)]
 
 
 WRONG = [(r"\undefined", True), (r"\frac{1", False)]

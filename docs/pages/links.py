@@ -7,6 +7,7 @@ from .repository import ROOT, listing_of, page_of
 
 FENCE = re.compile(r"^(```+|~~~+)", re.MULTILINE)
 LINK = re.compile(r"(!?)(\[(?:[^\[\]]|\[[^\]]*\])*\])\(([^()\s]+)\)")
+RAW_LINK = re.compile(r'(<a href=")([^"]+)')
 
 
 def outside_fences(text, change):
@@ -48,16 +49,24 @@ class Site:
     def rewritten(self, text, path, page):
         """A text of the file `path` as it stands on `page`: its links lead to the site's pages."""
 
-        def target(found):
+        def link(found):
             picture, words, address = found.groups()
-            file, mark, anchor = address.partition("#")
-            if not file or "://" in address:
-                return found[0]
-            folder = "" if file.startswith("/") else posixpath.dirname(path)
-            place = posixpath.normpath(posixpath.join(folder, file.lstrip("/")))
-            if not (ROOT / place).exists():
-                raise ValueError(f"{path}: expected a file of the repository, got {address}")
-            there = posixpath.relpath(self.place_of(place), posixpath.dirname(page) or ".")
-            return f"{picture}{words}({there}{mark}{anchor})"
+            return f"{picture}{words}({self.address(address, path, page)})"
 
-        return outside_fences(text, lambda part: LINK.sub(target, part))
+        def raw_link(found):
+            there = self.address(found[2], path, page)
+            return f"{found[1]}{re.sub(r'[.](md|ipynb)(?=#|$)', '.html', there)}"
+
+        return outside_fences(text, lambda part: RAW_LINK.sub(raw_link, LINK.sub(link, part)))
+
+    def address(self, address, path, page):
+        """Where a link of the file `path` leads to from its page."""
+        file, mark, anchor = address.partition("#")
+        if not file or "://" in address:
+            return address
+        folder = "" if file.startswith("/") else posixpath.dirname(path)
+        place = posixpath.normpath(posixpath.join(folder, file.lstrip("/")))
+        if not (ROOT / place).exists():
+            raise ValueError(f"{path}: expected a file of the repository, got {address}")
+        there = posixpath.relpath(self.place_of(place), posixpath.dirname(page) or ".")
+        return f"{there}{mark}{anchor}"
