@@ -366,7 +366,26 @@ class Listing(Page):
         return [nodes.raw("", f'<div class="listing">{lines}</div>', format="html")]
 
 
+NAVIGATION = {}
+
+
+def remember_navigation(app, pagename, templatename, context, doctree):
+    """All listings of one folder have the same bar at the side: it is made once."""
+    if not pagename.startswith("source/"):
+        return
+    folder, make = pagename.rpartition("/")[0], context["toctree"]
+
+    def toctree(**options):
+        key = folder, *sorted(options.items())
+        if key not in NAVIGATION:
+            NAVIGATION[key] = make(**options)
+        return NAVIGATION[key]
+
+    context["toctree"] = toctree
+
+
 def setup(app):
+    app.connect("html-page-context", remember_navigation, priority=400)  # before furo's
     app.add_directive("reference", Reference)
     app.add_directive("index-of-equations", IndexOfEquations)
     app.add_directive("listing", Listing)

@@ -121,7 +121,8 @@ def with_figures(site, text):
         name = found[2]
         path = figures[name]
         alt = EXPERIMENTS[name].alt.replace("[", "(").replace("]", ")")
-        return f"{found[1]}\n![{alt}]({site.place_of(path)})\n\n{made(path)}\n"
+        question = re.sub(r"\[figure\]\([^)]+\), ", "", found[1])  # it is shown below
+        return f"{question}\n![{alt}]({site.place_of(path)})\n\n{made(path)}\n"
 
     return re.sub(r"^(## ([\w-]+)\n\n[^\n]+\n)", with_figure, text, flags=re.MULTILINE)
 
@@ -185,13 +186,17 @@ def listing(site, path):
     head = f"---\norphan: true\nno-search: true\n---\n\n# {path}\n\n"
     if not (ROOT / path).is_dir():
         return f"{head}```{{listing}} {path}\n```\n"
-    lines = []
-    for entry in entries_of(path):
+    return head + "\n".join(entry_line(site, entry) for entry in entries_of(path)) + "\n"
+
+
+def entry_line(site, entry):
+    """A line of a folder's page: tests are listed where a page links to them, all else here too."""
+    name = entry.rpartition("/")[2]
+    if not entry.startswith("tests/"):
         site.listings.add(entry)
-        name = entry.rpartition("/")[2]
-        target = f"{name}/index.md" if (ROOT / entry).is_dir() else f"{name}.md"
-        lines.append(f"- [`{name}`]({target}){first_line(ROOT / entry)}")
-    return head + "\n".join(lines) + "\n"
+    target = f"{name}/index.md" if (ROOT / entry).is_dir() else f"{name}.md"
+    shown = f"[`{name}`]({target})" if entry in site.listings else f"`{name}`"
+    return f"- {shown}{first_line(ROOT / entry)}"
 
 
 def first_line(file):
