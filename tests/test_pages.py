@@ -110,6 +110,9 @@ def test_lessons_and_figures_are_found():
     assert "headline" in of["mgt_residual"].experiments  # by the rule that it is the update of
     assert of["mgt_residual"].fused.path == "mgt_np/layers/fused/mgt.py"
     assert [line.source for line in of["mhc_coefficients"].lines] == ["mHC, eq. 7", "mHC, eqs 8, 9"]
+    assert {test.path for test in of["delta_product"].tests} == {
+        "tests/layers/test_delta_spectrum.py"
+    }
     assert of["attention_weights"].lines[0].source == "Vaswani et al., 1706.03762, eq. 1"
 
 

@@ -182,7 +182,7 @@ def tests_of(function):
     room, module = function.__module__.split(".")[1:3]
     sources = {line.source for line in equation_of(function) if NUMBERED.search(line.source)}
     ranked = []
-    for file in sorted((ROOT / "tests" / room).glob(f"test_{module}*.py")):
+    for file in test_files(room, module):
         functions = functions_in(as_path(file))
         for name, (line, _, names) in functions.items():
             words, all_names = with_helpers(name, functions)
@@ -193,6 +193,14 @@ def tests_of(function):
     best = min((rank for rank, *_ in ranked), default=None)
     naming = [Place(path, line, name) for rank, path, line, name in ranked if rank == best]
     return tuple(naming[:2] if best == 0 else naming[:1])
+
+
+def test_files(room, module):
+    """The files of a module's tests: for `delta` `test_delta_spectrum`, not `test_delta_rule`."""
+    modules = {path.stem for path in (ROOT / "mgt_np" / room).glob("*.py")}
+    longer = {f"test_{each}" for each in modules if each.startswith(f"{module}_")}
+    files = sorted((ROOT / "tests" / room).glob(f"test_{module}*.py"))
+    return [f for f in files if not any(f"{f.stem}_".startswith(f"{each}_") for each in longer)]
 
 
 def _rank(name, words, sources, direct):

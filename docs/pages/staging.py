@@ -15,6 +15,7 @@ from pathlib import Path
 from mgt_np.experiments import EXPERIMENTS, recorded
 
 from . import equations, names
+from .docstrings import inline
 from .links import Site, outside_fences
 from .repository import ROOT, SHEETS, entries_of, listing_of, page_of, pages
 
@@ -200,9 +201,13 @@ def entry_line(site, entry):
 
 
 def first_line(file):
-    """What a module says that it is, after a colon; characters of Markdown as they are."""
+    """What a module says that it is, after a colon; its characters mean nothing to Markdown."""
     file = file / "__init__.py" if file.is_dir() else file
-    if file.suffix != ".py" or not file.exists():
-        return ""
-    said = (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]
-    return ": " + re.sub(r"([*_`<|$#^\\\[\]])", r"\\\1", said) if said else ""
+    docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    parts = inline(docstring.partition("\n")[0])
+    said = "".join(f"`{part}`" if is_code else plain(part) for part, is_code in parts)
+    return f": {said}" if said else ""
+
+
+def plain(text):
+    return re.sub(r"([*_`<|$#^\\\[\]])", r"\\\1", text)
