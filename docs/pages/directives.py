@@ -277,8 +277,8 @@ def _table(titles, rows):
 def _table_row(cells):
     entries = []
     for cell in cells:
-        blocks = isinstance(cell[0], nodes.paragraph)
-        entries.append(nodes.entry("", *(cell if blocks else [nodes.paragraph("", "", *cell)])))
+        is_blocks = bool(cell) and isinstance(cell[0], nodes.paragraph)
+        entries.append(nodes.entry("", *(cell if is_blocks else [nodes.paragraph("", "", *cell)])))
     return nodes.row("", *entries)
 
 
