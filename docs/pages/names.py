@@ -46,11 +46,11 @@ def _modules_within(room):
 
 
 def families_of(room):
-    """{module: the public names that it defines}, in the order of the room's list."""
+    """{module: the public names that it defines}; modules in alphabetical order."""
     families = {}
     for name in room.__all__:
         families.setdefault(module_of(room, name), []).append(name)
-    return families
+    return dict(sorted(families.items()))
 
 
 def files():
