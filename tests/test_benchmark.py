@@ -34,7 +34,7 @@ def in_float64(rule):
 
 
 def built(name, rule, *arguments):
-    if name == "jax":
+    if IMPLEMENTATIONS[name][0] == "jax":
         importlib.import_module("mgt_np.arrays").place("jax", dtype="float64")
     build, why = builder(name, rule)
     assert build is not None, why
@@ -46,7 +46,7 @@ def first_step(name, rule):
     return implementation.to_host(*implementation.step()), implementation.forward()
 
 
-peers = pytest.mark.parametrize("name", [*EVERYWHERE, "torch", "jax"])
+peers = pytest.mark.parametrize("name", [*EVERYWHERE, "torch", "jax", "mgt_np on jax"])
 
 
 @peers
@@ -270,7 +270,8 @@ def test_json_has_a_row_for_every_implementation_that_is_here(small, bare, capsy
             assert row["train_seconds"] > 0.0
             assert row["optimizer_seconds"] > 0.0
         assert row["peak_bytes"] == 2**20
-    assert record["left_out"].keys() == {"torch", "torch.compile", "jax"}
+    assert record["left_out"].keys() == {"torch", "torch.compile", "jax", "mgt_np on jax"}
+    assert record["compile_seconds"] == {}
     assert record["differences"].keys() == {"composed", "autograd"}
     assert (record["shape"], record["rule"], record["rounds"]) == ("wide", "mgt", 2)
     assert record["command"] == "mgt-np benchmark --json --rounds 2"
@@ -328,6 +329,21 @@ def test_what_does_not_compile_is_left_out(compiles, small, monkeypatch):
     record = run.benchmark(names=["autograd"], rounds=1)
     assert record["left_out"] == {"autograd": "does not compile here: RuntimeError: no compiler"}
     assert [row["implementation"] for row in record["rows"]] == ["mgt_np"]
+
+
+def test_what_compiles_has_its_first_step_timed(small, monkeypatch, capsys):
+    from mgt_np.benchmark import in_autograd
+
+    build = in_autograd.build
+    compiling = lambda *model: dataclasses.replace(build(*model), compiles=True)  # noqa: E731
+    monkeypatch.setattr(in_autograd, "build", compiling)
+    command = ["benchmark", "--rounds", "1", "--implementations", "autograd"]
+    assert cli.main([*command, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["compile_seconds"].keys() == {"autograd"}
+    assert record["compile_seconds"]["autograd"] > 0.0
+    assert cli.main(command) == 0
+    assert "first step of autograd, compiled: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])

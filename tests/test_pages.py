@@ -243,6 +243,14 @@ def test_the_example_of_arrays_prints_what_it_says(capsys):
     assert capsys.readouterr().out.strip() == re.search(r"# (\w+):", code)[1]
 
 
+@pytest.mark.parametrize("library", ["jax", "torch"])
+def test_the_examples_of_compilers_print_what_they_say(library, capsys):
+    pytest.importorskip(library)
+    (code,) = (code for code in examples("compilers.md", "python") if f"import {library}" in code)
+    exec(compile(code, "compilers.md", "exec"), {})
+    assert capsys.readouterr().out.strip() == re.search(r"# (\(.*)", code)[1]
+
+
 def test_a_residual_rule_is_added_as_the_page_says(tmp_path):
     """In a copy of the repository: the file, the line, and then each command of the page."""
     for folder in ("mgt_np", "tests"):

@@ -17,6 +17,7 @@ IMPLEMENTATIONS = {
     "torch": ("torch", "in_torch", "build"),
     "torch.compile": ("torch", "in_torch", "build_compiled"),
     "jax": ("jax", "in_jax", "build"),
+    "mgt_np on jax": ("jax", "ours_on_jax", "build"),
     "autograd": ("autograd", "in_autograd", "build"),
 }
 

@@ -18,6 +18,8 @@ def lines(record):
     yield f"loss and gradients, largest difference to {OURS} (limit {record['limit']:.0e})"
     for name, worst in record["differences"].items():
         yield f"  {name:15}{worst:10.1e}{'' if worst <= record['limit'] else '  DIFFERS'}"
+    for name, seconds in record["compile_seconds"].items():
+        yield f"first step of {name}, compiled: {seconds:.1f} s"
     if record["agree"]:
         yield from _times(record["rows"])
         yield from _whole_steps(record["rows"])

@@ -3,6 +3,7 @@
 import os
 import platform
 import statistics
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def benchmark(shape="wide", rule="mgt", names=None, *, against=None, rounds=15, 
         raise ValueError(f"expected at least 1 round, got {rounds}")
     machine = _machine()
     built, left_out = _build(names or IMPLEMENTATIONS, SHAPES[shape], rule)
-    results = _first_step(built, left_out)
+    results, compiling = _first_step(built, left_out)
     expected = results[OURS]
     differences = {
         name: difference(result, expected) for name, result in results.items() if name != OURS
@@ -50,6 +51,7 @@ def benchmark(shape="wide", rule="mgt", names=None, *, against=None, rounds=15, 
         "limit": LIMIT,
         "differences": differences,
         "left_out": left_out,
+        "compile_seconds": compiling,
         **machine,
         "command": command,
     }
@@ -75,19 +77,27 @@ def _build(names, shape, rule):
 
 
 def _first_step(built, left_out):
-    """Loss and gradients of all; what cannot compile on this machine is left out."""
-    results = {}
+    """Loss and gradients of all, and the seconds of the first step of those that compile.
+
+    What cannot compile on this machine is left out.
+    """
+    results, compiling = {}, {}
     for name, implementation in tqdm(list(built.items()), desc="first steps", leave=False):
         try:
-            results[name] = implementation.to_host(*implementation.step())
+            start = time.perf_counter()
+            result = implementation.step()
+            if implementation.compiles:
+                compiling[name] = time.perf_counter() - start
+            results[name] = implementation.to_host(*result)
             implementation.forward()
         except Exception as error:  # a compiler raises errors of its own
             if not implementation.compiles:
                 raise
             del built[name]
+            compiling.pop(name, None)
             reason = str(error).strip().partition("\n")[0]
             left_out[name] = f"does not compile here: {type(error).__name__}: {reason}"
-    return results
+    return results, compiling
 
 
 def _measured(built, shape, rules, rounds):
@@ -99,7 +109,13 @@ def _measured(built, shape, rules, rounds):
         {
             "implementation": name,
             **{f"{what}_seconds": medians[what].get(name) for what in seconds},
-            "peak_bytes": peak_bytes(ready_step, name.partition(" ")[0], shape, rules[name]),
+            "peak_bytes": peak_bytes(
+                # ours under a second rule has that in its name
+                ready_step,
+                name if name in IMPLEMENTATIONS else OURS,
+                shape,
+                rules[name],
+            ),
         }
         for name in tqdm(built, desc="memory", leave=False)
     ]
