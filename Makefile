@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 LIBRARIES ?= torch jax hyper-connections
 MATHJAX = $(VENV)/mathjax/node_modules/mathjax/es5/tex-svg.js
 
-.PHONY: help reproduce test libraries table docs docs-test grading formulas lessons assignments benchmark lint format clean
+.PHONY: help reproduce test libraries table docs docs-test package-test grading formulas lessons assignments benchmark lint format clean
 
 help: ## show these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -32,6 +32,9 @@ docs: $(VENV)/installed-for-docs $(MATHJAX) ## build the site, in build/site (Sp
 
 docs-test: $(VENV)/installed-for-docs $(MATHJAX) ## build the site, and follow every link and formula in it
 	$(BESIDE) $(BIN)/python -m pytest tests/test_pages.py tests/test_site.py
+
+package-test: $(VENV)/installed-for-packaging ## build wheel and source archive, install the wheel, run what the README shows
+	$(BIN)/python -m pytest tests/test_package.py
 
 assignments: $(VENV)/installed-for-grading ## nbgrader's assignments of all lessons, in build/assignments
 	$(BIN)/python lessons/make_assignments.py build/assignments
@@ -87,6 +90,11 @@ $(VENV)/installed-for-grading: pyproject.toml
 $(VENV)/installed-for-docs: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[test,docs]'
+	touch $(VENV)/installed $@
+
+$(VENV)/installed-for-packaging: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[test,package]'
 	touch $(VENV)/installed $@
 
 $(MATHJAX): | $(VENV)/installed-for-docs

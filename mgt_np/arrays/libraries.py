@@ -14,7 +14,7 @@ from .namespace import library_of, to_host
 from .trees import tree_map
 
 INSTALL = {
-    "cupy": "pip install 'mgt-np[gpu]'",
+    "cupy": "pip install 'mgt-np[gpu]' for CUDA 12, 'mgt-np[gpu-cuda13]' for CUDA 13",
     "torch": "pip install torch",
     "jax": "pip install jax",
 }
