@@ -14,7 +14,7 @@ from sphinx import addnodes
 
 import mgt_np
 
-from . import equations, names
+from . import equations, names, running
 from .docstrings import Equation, Line, blocks
 from .repository import ROOT, listing_of, page_of
 
@@ -386,6 +386,8 @@ def remember_navigation(app, pagename, templatename, context, doctree):
 
 def setup(app):
     app.connect("html-page-context", remember_navigation, priority=400)  # before furo's
+    app.add_config_value("mgt_np_lite", False, "html")
+    app.connect("html-page-context", running.add_button)
     app.add_directive("reference", Reference)
     app.add_directive("index-of-equations", IndexOfEquations)
     app.add_directive("listing", Listing)
