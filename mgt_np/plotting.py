@@ -1,5 +1,6 @@
 """How the figures look: colours that colour-blind readers can tell apart, type that reads small."""
 
+import base64
 import functools
 import io
 import textwrap
@@ -89,5 +90,6 @@ def show(figure, alt):
     few = io.BytesIO()
     picture = Image.open(io.BytesIO(as_png(figure))).convert("RGB")
     picture.quantize(128, dither=Image.Dither.NONE).save(few, format="png", optimize=True)
-    data = {"image/png": few.getvalue(), "text/plain": alt}
+    # As text: not every kernel encodes bytes, and Pyodide's does not.
+    data = {"image/png": base64.b64encode(few.getvalue()).decode(), "text/plain": alt}
     display(data, metadata={"image/png": {"alt": alt}}, raw=True)

@@ -214,6 +214,12 @@ def test_peak_memory_is_what_the_steps_add():
     assert 63 * 2**20 <= peak <= 72 * 2**20
 
 
+def test_peak_memory_is_not_known_without_processes(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "emscripten")
+    monkeypatch.setattr(measuring, "ProcessPoolExecutor", None)
+    assert peak_bytes(allocating, 1) is None
+
+
 def test_a_fresh_process_can_make_a_step():
     loss, gradients = ready_step("autograd", SMALL, "mgt")()
     assert float(loss) == pytest.approx(np.log(SMALL.vocab_size), rel=0.5)

@@ -74,8 +74,11 @@ def peak_bytes(make, *arguments):
     """What the first three calls of `make(*arguments)` add at most to a process of their own.
 
     Counted from where `make` has returned: weights are in place then, and what compiles has done
-    so. It has to be a function of a module. None where the system does not say.
+    so. It has to be a function of a module. None where the system does not say, and in a browser,
+    where there are no processes.
     """
+    if sys.platform == "emscripten":
+        return None
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as fresh:
         return fresh.submit(_peak_bytes_here, make, arguments).result()

@@ -99,8 +99,10 @@ def _read(source, split, data_dir):
 
 
 def _python_docs(split):
-    from pydoc_data.topics import topics  # half a megabyte of text
-
+    try:
+        from pydoc_data.topics import topics  # half a megabyte of text
+    except ModuleNotFoundError:  # Pyodide has it in a package of its own
+        raise ValueError("this Python comes without pydoc_data, the text of python-docs") from None
     text = "\n".join(topics[name] for name in sorted(topics))
     cuts = [text.index("\n", len(text) * percent // 100) + 1 for percent in (90, 95)]
     edges = [0, *cuts, len(text)]

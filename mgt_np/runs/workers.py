@@ -38,11 +38,14 @@ def compute_all(tasks, *, jobs=None, scheduler=None):
 
     `jobs=None` computes in this process, a number in that many others; `scheduler` is the address
     of a Dask scheduler instead (see `on_cluster` for what it raises). A task that fails costs the
-    others nothing.
+    others nothing. In a browser, where there are no processes, a line says so and `jobs` is None.
     """
     todo = [task for task in tasks if not is_done(task.folder)]
     if not todo:
         return []
+    if jobs is not None and sys.platform == "emscripten":
+        print("no other processes here: cells are computed one by one", file=sys.stderr)
+        jobs = None
     failures = []
     begun = len(tasks) - len(todo)
     with tqdm(total=len(tasks), initial=begun, unit="cell", file=_Quiet(), disable=None) as bar:

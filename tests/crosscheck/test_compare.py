@@ -211,6 +211,14 @@ class TestWrong:
             done.set()
         assert (row.verdict, "no answer within 0.5 s" in row.why) == ("raises", True)
 
+    def test_without_threads_it_is_asked_all_the_same(self, monkeypatch):
+        def start(thread):
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", start)
+        assert row_of("softmax", layers.softmax).verdict == "right"
+        assert row_of("softmax", lambda x: 2.0 * x).verdict == "wrong"
+
     def test_not_finite(self):
         row = row_of("softmax", nan_in_one_case)
         assert (row.verdict, row.shows, names(row)) == ("not-finite", ["softmax/apart"], [])

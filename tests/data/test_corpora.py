@@ -3,6 +3,7 @@ import inspect
 import json
 import platform
 import re
+import sys
 import zipfile
 
 import numpy as np
@@ -347,3 +348,10 @@ def test_the_shortest_text_has_one_window():
 def test_unusable_windows_are_refused(tokens, length, batch, message):
     with pytest.raises(ValueError, match=message):
         windows(tokens, length, batch=batch, rng=np.random.default_rng(0))
+
+
+def test_a_python_without_its_documentation_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydoc_data", None)
+    monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
+    with pytest.raises(ValueError, match="without pydoc_data, the text of python-docs"):
+        load_corpus("python-docs")

@@ -53,6 +53,19 @@ def test_a_killed_worker_costs_at_most_its_own_cell(tmp_path, fate, failed):
     assert [is_done(task.folder) for task in tasks] == [i not in failed for i in range(4)]
 
 
+def test_without_processes_a_line_says_so_and_cells_are_computed_here(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, "platform", "emscripten")
+    monkeypatch.setattr("mgt_np.runs.workers.ProcessPoolExecutor", None)
+    assert computed(tmp_path / "browser", 4, n_seeds=3) == {}
+    assert len(stored(tmp_path / "browser")) == 3
+    said = capsys.readouterr().err
+    assert said.count("no other processes here: cells are computed one by one\n") == 1
+    assert computed(tmp_path / "browser", 4, n_seeds=3) == {}
+    assert "no other processes" not in capsys.readouterr().err
+
+
 def test_an_interruption_keeps_what_is_done_and_the_next_run_goes_on(tmp_path):
     log = str(tmp_path / "log")
     with pytest.raises(KeyboardInterrupt):
