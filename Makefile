@@ -3,9 +3,11 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 
 LIBRARIES ?= torch jax hyper-connections
+# `make lite LITE_OPTIONS=--cdn` leaves Pyodide on its public CDN: for publishing.
+LITE_OPTIONS ?=
 MATHJAX = $(VENV)/mathjax/node_modules/mathjax/es5/tex-svg.js
 
-.PHONY: help reproduce test libraries table docs docs-test package-test grading formulas lessons assignments benchmark lint format clean
+.PHONY: help reproduce test libraries table docs docs-test package-test lite lite-files browser-test grading formulas lessons assignments benchmark lint format clean
 
 help: ## show these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -35,6 +37,17 @@ docs-test: $(VENV)/installed-for-docs $(MATHJAX) ## build the site, and follow e
 
 package-test: $(VENV)/installed-for-packaging ## build wheel and source archive, install the wheel, run what the README shows
 	$(BIN)/python -m pytest tests/test_package.py
+
+lite: $(VENV)/lite-gathered $(MATHJAX) ## the site with its lessons running in the reader's browser, in build/site
+	$(BIN)/python docs/make_lite.py build $(VENV)/lite-files build/lite $(LITE_OPTIONS)
+	$(BIN)/python docs/make_site.py build/site --lite build/lite
+
+lite-files: ## fetch again what the lessons need in a browser: Pyodide from npm, wheels
+	rm -f $(VENV)/lite-gathered
+	$(MAKE) $(VENV)/lite-gathered
+
+browser-test: $(VENV)/lite-gathered $(MATHJAX) ## run the lessons in Pyodide under Node, and in Chromium without network
+	$(BESIDE) $(BIN)/python -m pytest tests/test_lite.py tests/test_browser.py
 
 assignments: $(VENV)/installed-for-grading ## nbgrader's assignments of all lessons, in build/assignments
 	$(BIN)/python lessons/make_assignments.py build/assignments
@@ -96,6 +109,15 @@ $(VENV)/installed-for-packaging: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[test,package]'
 	touch $(VENV)/installed $@
+
+$(VENV)/installed-for-lite: pyproject.toml | $(VENV)/installed-for-docs
+	$(BIN)/python -m pip install --quiet --editable '.[test,docs,lite]'
+	touch $@
+
+$(VENV)/lite-gathered: docs/lite/gathering.py docs/lite/runtime.py | $(VENV)/installed-for-lite
+	@command -v npm >/dev/null || { echo "the lessons in a browser need npm, which brings Pyodide"; exit 1; }
+	$(BIN)/python docs/make_lite.py gather $(VENV)/lite-files
+	touch $@
 
 $(MATHJAX): | $(VENV)/installed-for-docs
 	@command -v npm >/dev/null || { echo "the site needs npm, which brings MathJax"; exit 1; }

@@ -14,9 +14,8 @@ import traceback
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from threadpoolctl import threadpool_limits
-
 from mgt_np.arrays.libraries import There, place
+from mgt_np.arrays.threads import limited
 from mgt_np.data.files import write_whole
 
 from .versions import versions
@@ -96,7 +95,7 @@ def _compute(work, name, cell, folder, *, resumes):
     if resumes:
         options["folder"] = folder
     digest = hashlib.sha256()
-    with threadpool_limits(1), (folder / "rows.jsonl").open("wb") as file:
+    with limited(1), (folder / "rows.jsonl").open("wb") as file:
         for row in work(there, **options):
             line = _json({column: _rounded(value) for column, value in row.items()}, indent=None)
             file.write(line)

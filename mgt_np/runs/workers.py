@@ -14,6 +14,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from mgt_np.arrays.threads import watched
+
 from .cluster import on_cluster
 from .store import compute, is_done
 
@@ -48,7 +50,9 @@ def compute_all(tasks, *, jobs=None, scheduler=None):
         jobs = None
     failures = []
     begun = len(tasks) - len(todo)
-    with tqdm(total=len(tasks), initial=begun, unit="cell", file=_Quiet(), disable=None) as bar:
+    with watched(tqdm)(
+        total=len(tasks), initial=begun, unit="cell", file=_Quiet(), disable=None
+    ) as bar:
         for task, said in _outcomes(todo, jobs, scheduler):
             if said:
                 failures.append((task, said))

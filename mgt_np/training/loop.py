@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mgt_np.arrays import leaves_with_paths, move, place, to_host, value_and_grad
+from mgt_np.arrays.threads import has_threads, limited, watched
 from mgt_np.data.files import write_whole
 from mgt_np.models import init_transformer, profile_admin
 from mgt_np.settings import check_whole_numbers
@@ -117,7 +118,6 @@ def train(
     checkpoint stays), ValueError for a checkpoint of another config or settings, and
     KeyboardInterrupt after everything was saved.
     """
-    from threadpoolctl import threadpool_limits
     from tqdm import tqdm  # here, so that the optimizers can be had without it
 
     settings = TrainingSettings() if settings is None else settings
@@ -127,8 +127,10 @@ def train(
     state = run.resumed() if resume else run.started()
     run.save(state)
     state.threads = state.threads or threads or run.fastest_threads(state)
-    bar = tqdm(total=settings.n_steps, initial=state.step, unit="step", disable=not progress)
-    with bar, threadpool_limits(state.threads), _between_steps() as interrupted:
+    bar = watched(tqdm)(
+        total=settings.n_steps, initial=state.step, unit="step", disable=not progress
+    )
+    with bar, limited(state.threads), _between_steps() as interrupted:
         while state.step < settings.n_steps:
             if interrupted():
                 run.save(state)
@@ -211,13 +213,15 @@ class _Run:
 
     def fastest_threads(self, state):
         """The number of threads with which a few steps are faster: one, or all there are."""
-        from threadpoolctl import threadpool_info, threadpool_limits
+        if not has_threads():
+            return 1
+        from threadpoolctl import threadpool_info
 
         most = max([info["num_threads"] for info in threadpool_info()], default=1)
         times = {}
         for threads in {1, most}:
             trial = dataclasses.replace(state, rng=np.random.default_rng(0), losses=[])
-            with threadpool_limits(threads):
+            with limited(threads):
                 self.step(trial)  # the first is slower
                 start = time.perf_counter()
                 for _ in range(TIMED_STEPS):

@@ -1,5 +1,6 @@
 """Sliders: for who can move them, and one line elsewhere."""
 
+import base64
 import sys
 
 import pytest
@@ -41,3 +42,17 @@ def test_without_ipywidgets_one_line_says_so(drawn, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
     slider(draw, "an operator", beta=(-1.0, 3.0, 0.1))
     assert capsys.readouterr().out == "pip install ipywidgets gives you sliders here.\n"
+
+
+def test_a_picture_is_sent_as_text(monkeypatch):
+    """Pyodide's kernel does not encode bytes, as ipykernel does."""
+    display = pytest.importorskip("IPython.display")
+    sent = []
+    monkeypatch.setattr(display, "display", lambda data, **options: sent.append((data, options)))
+    figure, ax = plotting.new_figure(size=(2, 1))
+    ax.plot([0, 1])
+    plotting.show(figure, "A line that rises.")
+    ((data, options),) = sent
+    assert base64.b64decode(data["image/png"], validate=True).startswith(b"\x89PNG")
+    assert data["text/plain"] == "A line that rises."
+    assert options == {"metadata": {"image/png": {"alt": "A line that rises."}}, "raw": True}
