@@ -19,7 +19,7 @@ def limited(threads):
 
 
 def watched(bar):
-    """Return the class `bar` of progress bars, whose watching thread is left out where none can be."""
+    """Return the class `bar` of progress bars; none is watched by a thread that cannot start."""
     if not has_threads():
         bar.monitor_interval = 0
     return bar
