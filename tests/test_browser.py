@@ -121,12 +121,13 @@ def test_a_prediction_is_kept_in_the_browser(page):
 
 
 def test_a_slider_moves_its_picture_in_the_browser(page):
-    before = page.slider("slider-circle")
+    before = page.wait(lambda: page.slider("slider-circle"), 60, "there is no slider")
     page.press_right("slider-circle")
-    after = page.wait(
-        lambda: (now := page.slider("slider-circle")) != before and now,
-        60,
-        "the slider does not move its picture",
-    )
+
+    def moved():
+        now = page.slider("slider-circle")
+        return now is not None and now["picture"] != before["picture"] and now
+
+    after = page.wait(moved, 120, "the slider does not move its picture")
     assert float(after["value"]) == pytest.approx(float(before["value"]) + 0.1)
     assert after["picture"].startswith("data:image/png;base64,iVBOR")
