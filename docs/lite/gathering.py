@@ -29,15 +29,14 @@ from .runtime import (
 )
 
 
-def gather(files, *, self_hosted=True):
-    """Fill the folder; without `self_hosted` only with what is not on Pyodide's CDN."""
+def gather(files):
+    """Fill the folder anew."""
     files = Path(files)
     shutil.rmtree(files, ignore_errors=True)
     pure = [f"{name}=={version(name)}" if name in AS_INSTALLED else name for name in OTHERS]
     with tempfile.TemporaryDirectory() as folder:
         fetch_runtime(files / "pyodide", Path(folder))
-        if self_hosted:
-            pure += fetch_official(files, Path(folder))
+        pure += fetch_official(files, Path(folder))
     download(pure, files / "pure")
 
 
