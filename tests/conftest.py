@@ -71,6 +71,14 @@ def rng(request):
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
+@pytest.fixture
+def jax():
+    """JAX, computing in 64 bits."""
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    with jax.enable_x64(True):
+        yield jax
+
+
 @pytest.fixture(scope="session")
 def golden():
     """Load a file of other implementations' recorded outputs by its name."""

@@ -26,8 +26,8 @@ def through_stack(step, state, entries):
 def _scanned(step, state, first, leaves):
     """The same by a scan: `leaves` are those of all entries for each leaf of the first."""
     jax = import_module("jax")
-    # What a step has computed on the way, a scan copies into one array of all steps, at the cost of
-    # computing it again: only products with weights are kept for the backward pass.
+    # A scan copies what a step keeps for the backward pass into an array of all steps, which takes
+    # longer than to compute it again: products with weights are kept, and nothing else.
     kept = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
     step = jax.checkpoint(step, policy=kept)
     stacked = rebuild(first, iter([jax.numpy.stack(each) for each in leaves]))

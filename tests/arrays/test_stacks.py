@@ -41,13 +41,6 @@ def test_gradients_go_through_it():
     assert gradients[1]["W"][0, 2] == pytest.approx(slope, rel=1e-4)
 
 
-@pytest.fixture
-def jax():
-    jax = pytest.importorskip("jax", reason="JAX is not installed")
-    with jax.enable_x64(True):
-        yield jax
-
-
 def traced(jax, entries):
     """The result under jit, and how many matrix products the program holds."""
     entries = jax.tree.map(jax.numpy.asarray, entries)

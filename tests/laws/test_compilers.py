@@ -52,13 +52,6 @@ def agree(got, expected):
     assert found == {}
 
 
-@pytest.fixture
-def jax():
-    jax = pytest.importorskip("jax", reason="JAX is not installed")
-    with jax.enable_x64(True):
-        yield jax
-
-
 def on_jax(jax, tree):
     return tree_map(jax.numpy.asarray, tree)
 
